@@ -1,0 +1,5 @@
+//! Tidegate, a caching reverse proxy.
+#![warn(missing_docs)]
+pub mod config;
+pub mod key;
+pub mod policy;
