@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tidegate::policy::{ErrorKind, Hook, PolicyHost, PolicySet, Watcher, used_memory};
 
-use crate::support::{Folder, PATIENT, key, request};
+use crate::support::{Folder, LIMITS, PATIENT, key, request};
 
 fn constant(key: &str) -> String {
     format!("return {{ request = function() return {{ key = {key:?} }} end }}")
@@ -19,7 +19,8 @@ fn host(folder: &Folder, names: &[&str]) -> PolicyHost {
 
 #[test]
 fn the_version_is_that_of_the_files_content() {
-    let folder = Folder::new(&[("a.lua", "return {}"), ("b.lua", "local m = require(\"m\") return {}"), ("m.lua", "return {}")]);
+    let folder =
+        Folder::new(&[("a.lua", "return {}"), ("b.lua", "local m = require(\"m\") return {}"), ("m.lua", "return {}")]);
     let (set, _) = folder.load(&["a.lua", "b.lua"], &PATIENT);
     let policy = set.get("a.lua").unwrap();
     // printf 'return {}' | sha256sum
@@ -48,7 +49,7 @@ fn a_changed_file_answers_on_the_next_call() {
 #[test]
 fn a_broken_file_keeps_the_last_good_version_and_its_error() {
     let folder = Folder::new(&[("a.lua", &constant("good"))]);
-    let host = host(&folder, &["a.lua"]);
+    let (host, _) = PolicyHost::new(&folder.path(), &["a.lua".into()], &LIMITS);
     let version = host.get("a.lua").unwrap().version().to_owned();
     for broken in ["return {", "while true do end", "return { requst = 1 }", "error(\"x\")"] {
         folder.write("a.lua", broken);
@@ -108,7 +109,10 @@ fn a_rollback_holds_until_the_file_changes() {
 #[test]
 fn modules_are_found_in_sub_folders_with_either_ending_and_run_once() {
     let folder = Folder::new(&[
-        ("a.lua", "local one, two = require(\"lib/m\"), require(\"lib/m\")\nassert(one == two)\nreturn { request = function() return { key = one.key .. require_again() } end }\n"),
+        (
+            "a.lua",
+            "local one, two = require(\"lib/m\"), require(\"lib/m\")\nassert(one == two)\nreturn { request = function() return { key = one.key .. require_again() } end }\n",
+        ),
         ("lib/m.luau", "return { key = require(\"n\") }"),
         ("n.lua", "return \"n\""),
     ]);
@@ -120,7 +124,10 @@ fn modules_are_found_in_sub_folders_with_either_ending_and_run_once() {
 
 #[test]
 fn require_in_a_hook_says_where_it_belongs() {
-    let folder = Folder::new(&[("a.lua", "return { request = function()\n return { key = require(\"m\") } end }"), ("m.lua", "return 1")]);
+    let folder = Folder::new(&[
+        ("a.lua", "return { request = function()\n return { key = require(\"m\") } end }"),
+        ("m.lua", "return 1"),
+    ]);
     let (set, _) = folder.load(&["a.lua"], &PATIENT);
     let error = request(set.get("a.lua").unwrap()).unwrap_err();
     assert_eq!(error.line, Some(2));
@@ -129,9 +136,16 @@ fn require_in_a_hook_says_where_it_belongs() {
 
 #[test]
 fn modules_that_require_each_other_are_an_error() {
-    let folder = Folder::new(&[("a.lua", "require(\"b\")\nreturn {}"), ("b.lua", "return { require(\"c\") }"), ("c.lua", "return { require(\"b\") }")]);
+    let folder = Folder::new(&[
+        ("a.lua", "require(\"b\")\nreturn {}"),
+        ("b.lua", "return { require(\"c\") }"),
+        ("c.lua", "return { require(\"b\") }"),
+    ]);
     let (_, errors) = folder.load(&["a.lua"], &PATIENT);
-    assert_eq!(errors[0].to_string(), "policies/c.lua:1: load: require(\"b\"): the module is being loaded already; modules must not require each other in a circle");
+    assert_eq!(
+        errors[0].to_string(),
+        "policies/c.lua:1: load: require(\"b\"): the module is being loaded already; modules must not require each other in a circle"
+    );
 }
 
 #[test]
@@ -140,7 +154,10 @@ fn errors_in_modules_name_the_module() {
         ("syntax.lua", "require(\"broken\")\nreturn {}"),
         ("broken.lua", "\nlocal ="),
         ("late.lua", "local m = require(\"m\")\nreturn { request = m.request, response = m.response }"),
-        ("m.lua", "local m = {}\nfunction m.request()\n error(\"no\")\nend\nfunction m.response() return 5 end\nreturn m"),
+        (
+            "m.lua",
+            "local m = {}\nfunction m.request()\n error(\"no\")\nend\nfunction m.response() return 5 end\nreturn m",
+        ),
     ]);
     let (set, errors) = folder.load(&["syntax.lua", "late.lua"], &PATIENT);
     assert_eq!((&*errors[0].file, errors[0].line, errors[0].kind), ("policies/broken.lua", Some(2), ErrorKind::Syntax));
