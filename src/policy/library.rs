@@ -105,7 +105,7 @@ pub(super) fn duration<'a>(args: &Args<'a>) -> Result<Answer<'a>, String> {
 
 pub(super) fn glob<'a>(args: &Args<'a>) -> Result<Answer<'a>, String> {
     let (pattern, text) = (text(args, 1)?, text(args, 2)?);
-    if pattern.len().saturating_mul(text.len()) > 4 << 20 {
+    if pattern.len().saturating_mul(text.len()) > 2 << 20 {
         return Err(format!("a pattern of {} bytes is too long for a text of {}", pattern.len(), text.len()));
     }
     Ok(Answer::Bool(query::glob(pattern, text)))

@@ -116,10 +116,13 @@ pub(super) enum Bound {
 const MOST_STEPS: usize = 4 << 20;
 
 /// Most bytes compared by a plain search, which is a `memcmp` at each place.
-const MOST_COMPARED: usize = 64 << 20;
+const MOST_COMPARED: usize = 32 << 20;
 
 /// Longest text that a function walks byte by byte.
 const LONGEST_TEXT: usize = 1 << 20;
+
+/// Most bytes that are put into a format, where escaping costs more.
+const LONGEST_FORMATTED: usize = 256 << 10;
 
 /// Longest text that may be split, and longest replacement: each byte can cost an allocation.
 const LONGEST_PIECES: usize = 64 << 10;
@@ -180,7 +183,7 @@ pub(super) fn within(bound: Bound, args: &Args<'_>) -> Result<(), String> {
         Bound::Texts => {
             let sum = (2..=args.count()).map(|i| args.length_of_text(i)).fold(0, usize::saturating_add);
             most(args.length(1), LONGEST_PIECES, "bytes of format")?;
-            most(sum, LONGEST_TEXT, "bytes")
+            most(sum, LONGEST_FORMATTED, "bytes")
         }
         // Appending and taking from the end move nothing.
         Bound::Insert if args.count() < 3 => Ok(()),

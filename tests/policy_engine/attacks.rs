@@ -463,3 +463,47 @@ fn hostile_requests_cannot_break_a_policy() {
     let parts = call_request(&policy, &sent.view()).unwrap().key.unwrap().to_strings();
     assert_eq!(parts, ["/\u{202e}%00//..", "=&a&a=1", "", "\u{fffd}", "\u{fffd}\u{fffd}", "3"]);
 }
+
+#[test]
+fn no_library_call_within_its_bound_takes_long() {
+    for (prepare, call) in [
+        ("local s, p = string.rep(\"a\", 65536), \"[\" .. string.rep(\"b\", 61) .. \"]\"", "string.find(s, p)"),
+        ("local s, p = string.rep(\"a\", 65536), string.rep(\"%b()\", 16)", "string.match(s, p)"),
+        ("local s = string.rep(\"a\", 1048576)", "string.gsub(s, \"a\", \"\", 1000)"),
+        ("local s, p = string.rep(\"a\", 1048576), string.rep(\"a\", 31) .. \"b\"", "string.find(s, p, 1, true)"),
+        ("local s, p = string.rep(\"a\", 16384), string.rep(\"a\", 2000) .. \"b\"", "string.find(s, p, 1, true)"),
+        ("local s, r = string.rep(\"a\", 60), string.rep(\"%1\", 32768)", "string.gsub(s, \"(a)\", r, 1)"),
+        ("local s = string.rep(\"a\", 65536)", "string.split(s, \"\")"),
+        ("local s, p = string.rep(\"a\", 65536), string.rep(\"a\", 500) .. \"b\"", "string.split(s, p)"),
+        ("", "string.rep(\"x\", 1048576)"),
+        ("local s = string.rep(\"a\", 1048576)", "string.upper(s)"),
+        ("local s = string.rep(\"\\0\", 262144)", "string.format(\"%q\", s)"),
+        ("local s = string.rep(\"a\", 1048576)", "utf8.len(s)"),
+        ("local t = table.create(100000, \"abc\")", "table.concat(t, \",\")"),
+        ("local t = {} for i = 99999, 1, -1 do t[i] = i end", "table.insert(t, 1, 0) table.remove(t, 1)"),
+        ("local t = {} for i = 100000, 1, -1 do t[i] = i end", "table.move(t, 1, 100000, 2)"),
+        ("local t = {}", "table.move(t, 1, 100000, 200000)"),
+        ("", "table.create(100000, 1)"),
+        ("local t = table.create(8000, 1)", "select(\"#\", unpack(t))"),
+        ("local s = string.rep(\"a\", 500000)", "return string.byte(s, 1, -1)"),
+        ("local s = string.rep(\" \", 1048576)", "tonumber(s)"),
+        ("local s = string.rep(\"x\", 1048576)", "local u = s .. s .. s .. s"),
+        ("local s, p = string.rep(\"a\", 65536), \"*\" .. string.rep(\"a\", 29) .. \"b\"", "tidegate.glob(p, s)"),
+        ("local s = string.rep(\"%41\", 80000)", "tidegate.decode(s)"),
+        ("local s, n = string.rep(\",br;q=0.1\", 7000), tidegate.encodings(\"br\", \"gzip\")", "n(s)"),
+    ] {
+        let source = format!("{prepare}\nreturn {{ request = function() {call} end }}");
+        let limits = PolicyLimits { memory: 64 << 20, ..PATIENT };
+        let policy = policy_within(&source, &limits);
+        // The first call loads the policy into this thread's VM.
+        request(&policy).map(drop).or_else(|e| if call.starts_with("return") { Ok(()) } else { Err(e) }).unwrap();
+        let quickest = (0..3).map(|_| {
+            let start = Instant::now();
+            let _ = request(&policy);
+            start.elapsed()
+        });
+        let quickest = quickest.min().unwrap();
+        println!("{quickest:>12.1?} {call}");
+        assert!(quickest < Duration::from_millis(50), "{call} took {quickest:?}");
+    }
+}
