@@ -60,6 +60,10 @@ pub(super) struct Running<'a> {
     pub(super) inputs: &'a RefCell<Inputs>,
     /// Set while a policy loads.
     pub(super) loader: Option<&'a Loader<'a>>,
+    /// Processor time of this thread at the first alarm of this call.
+    alarm: Cell<Option<Duration>>,
+    /// The call ran for too long: every safepoint raises from now on.
+    expired: Cell<bool>,
     /// Where the last error left the script: file and line.
     position: RefCell<Option<(String, u32)>>,
     /// The number of this call, so that objects made in an earlier one are known.
@@ -79,6 +83,8 @@ impl<'a> Running<'a> {
             field: None,
             inputs,
             loader: None,
+            alarm: Cell::new(None),
+            expired: Cell::new(false),
             position: RefCell::new(None),
             call: Cell::new(0),
             slot: Cell::new(ptr::null()),
@@ -115,23 +121,13 @@ impl Entered {
         let before = RUNNING.replace(ptr::from_ref(run).cast());
         Entered { before, slot }
     }
-
-    /// Ends the call; whether it had been found too long.
-    #[inline]
-    fn end(self) -> bool {
-        RUNNING.set(self.before);
-        // SAFETY: the slot is that of the machine that is being called, which outlives the call.
-        let expired = unsafe { &*self.slot }.stop();
-        mem::forget(self);
-        expired
-    }
 }
 
 impl Drop for Entered {
-    // Only when a panic passes through.
+    #[inline]
     fn drop(&mut self) {
         RUNNING.set(self.before);
-        // SAFETY: as in `end`.
+        // SAFETY: the slot is that of the machine that is being called, which outlives the call.
         unsafe { &*self.slot }.stop();
     }
 }
@@ -162,7 +158,7 @@ impl Interrupt {
     }
 }
 
-/// Runs at a safepoint after the watchdog asked for it: raises if the call that runs is the one that was too long.
+/// Runs at a safepoint after the watchdog asked for it: raises if the call that runs has used up its time.
 unsafe extern "C-unwind" fn on_interrupt(state: *mut lua_State, gc: c_int) {
     // The collector must not be left by an exception.
     if gc >= 0 {
@@ -170,16 +166,39 @@ unsafe extern "C-unwind" fn on_interrupt(state: *mut lua_State, gc: c_int) {
     }
     // SAFETY: Luau passes its own state; the slot is valid while its `Running` is published.
     unsafe {
-        let expired = running().is_some_and(|run| run.slot.get().as_ref().is_some_and(Slot::is_expired));
-        if expired {
+        if running().is_some_and(|run| is_over(run)) {
             // A safepoint promises no stack space.
             ffi::lua_rawcheckstack(state, 3);
             raise(state, String::from("stopped: it ran for too long"));
-        } else {
-            // A late alarm for a call that is over.
-            Interrupt(ffi::lua_callbacks(state)).store(ptr::null_mut());
         }
+        // The watchdog asks again at its next tick, if it is still the same call.
+        Interrupt(ffi::lua_callbacks(state)).store(ptr::null_mut());
     }
+}
+
+/// Whether the call has used up its time, by the rule that `watchdog` tells.
+fn is_over(run: &Running<'_>) -> bool {
+    if run.expired.get() {
+        return true;
+    }
+    // SAFETY: the slot is that of the machine that is being called.
+    if !unsafe { run.slot.get().as_ref() }.is_some_and(Slot::is_alarmed) {
+        return false;
+    }
+    let now = thread_time();
+    match run.alarm.get() {
+        None => run.alarm.set(Some(now)),
+        Some(first) => run.expired.set(now.saturating_sub(first) >= run.limit / 2),
+    }
+    run.expired.get()
+}
+
+/// Processor time that this thread has used.
+fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is ours. A failure, which the standard knows only for clocks that do not exist, leaves zero.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// A safepoint of our own, for C functions that loop.
@@ -213,9 +232,9 @@ pub(super) enum Cause {
 }
 
 /// Takes the error value off the top of the stack.
-unsafe fn take_fault(state: *mut lua_State, status: c_int, expired: bool, run: &Running<'_>) -> Fault {
+unsafe fn take_fault(state: *mut lua_State, status: c_int, run: &Running<'_>) -> Fault {
     let cause = match status {
-        _ if expired => Cause::Time,
+        _ if run.expired.get() => Cause::Time,
         ffi::LUA_ERRMEM => Cause::Memory,
         _ => Cause::Raised,
     };
@@ -1126,11 +1145,11 @@ impl Machine {
         unsafe {
             let entered = Entered::new(run, self.watched.slot());
             let status = ffi::lua_pcall(thread, arguments, 1, SLOT_HANDLER);
-            let expired = entered.end();
+            drop(entered);
             if status == ffi::LUA_OK {
                 return Ok(());
             }
-            let fault = take_fault(thread, status, expired, run);
+            let fault = take_fault(thread, status, run);
             ffi::lua_settop(thread, BASE);
             Err(fault)
         }

@@ -1,13 +1,18 @@
 //! Stops scripts that run for too long.
 //!
-//! One thread looks at every VM each millisecond. When it has seen the same call of a VM for longer than its limit, it
-//! marks that call as expired and arms the VM's interrupt, which Luau allows from any thread. The VM then meets the
-//! interrupt at its next safepoint (a loop's back edge, a call, a return, each step of a pattern) and raises an error
-//! there, and again at each later one, so that `pcall` cannot swallow it.
+//! One thread looks at every VM each millisecond. When it has seen the same call of a VM for half its limit, it arms the
+//! VM's interrupt, which Luau allows from any thread, and does so again at each tick. The VM meets the interrupt at its
+//! next safepoint (a loop's back edge, a call, a return, each step of a pattern). The first alarm of a call notes the
+//! processor time that the thread has used; once the thread has used another half of the limit, the interrupt raises an
+//! error, and again at each later safepoint, so that `pcall` cannot swallow it.
 //!
-//! A call that starts costs one atomic store and one load, and never reads the clock. The interrupt compares the number
-//! of the call that expired with that of the call which runs, so one that fires late never kills the next call. The
-//! thread sleeps for good once no VM has been in a call for a second; the next call wakes it.
+//! Two halves, because only the second can be measured on the thread's own clock: reading that clock costs a system
+//! call, too much for the start of every call. Wall time alone will not do: on a machine with more work than processors
+//! a thread can be put aside for longer than the limit in the middle of a call of one microsecond.
+//!
+//! A call that starts costs one atomic store and one load, and reads no clock. An alarm names the call that it is for, so
+//! one that fires late never kills the next call. The thread sleeps for good once no VM has been in a call for a second;
+//! the next call wakes it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,7 +23,7 @@ use parking_lot::Mutex;
 
 use super::raw::Interrupt;
 
-/// How often the thread looks. A call is stopped at most this much (and a scheduling delay) after its limit.
+/// How often the thread looks. A call is stopped at most two of these (and a scheduling delay) after its limit.
 const TICK: Duration = Duration::from_millis(1);
 
 /// How long all VMs must be idle before the thread sleeps for good.
@@ -30,8 +35,8 @@ pub(super) struct Slot {
     id: u64,
     /// The number of the call that runs, odd; the next even number while none does.
     call: AtomicU64,
-    /// The number of the last call that was found too long.
-    expired: AtomicU64,
+    /// The number of the last call for which there was an alarm.
+    alarmed: AtomicU64,
     /// Longest time of the call that runs, in microseconds.
     limit: AtomicU64,
     /// `None` once the VM is gone. The lock is held while the VM's memory is written to.
@@ -58,23 +63,22 @@ impl Slot {
         call
     }
 
-    /// The call ended. `true` if it had been found too long.
+    /// The call ended.
     #[inline]
-    pub(super) fn stop(&self) -> bool {
+    pub(super) fn stop(&self) {
         let call = self.call.load(Ordering::Relaxed);
         self.call.store(call.wrapping_add(1), Ordering::Release);
-        self.expired.load(Ordering::Relaxed) == call
     }
 
-    /// Whether the call that runs now has been found too long. Asked by the interrupt.
-    pub(super) fn is_expired(&self) -> bool {
-        self.expired.load(Ordering::Acquire) == self.call.load(Ordering::Relaxed)
+    /// Whether the alarm is for the call that runs now. Asked by the interrupt.
+    pub(super) fn is_alarmed(&self) -> bool {
+        self.alarmed.load(Ordering::Acquire) == self.call.load(Ordering::Relaxed)
     }
 
-    fn expire(&self, call: u64) {
+    fn alarm(&self, call: u64) {
         let interrupt = self.interrupt.lock();
         if let Some(interrupt) = interrupt.as_ref() {
-            self.expired.store(call, Ordering::Release);
+            self.alarmed.store(call, Ordering::Release);
             interrupt.arm();
         }
     }
@@ -104,7 +108,7 @@ impl Watched {
         let slot = Arc::new(Slot {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             call: AtomicU64::new(0),
-            expired: AtomicU64::new(u64::MAX),
+            alarmed: AtomicU64::new(u64::MAX),
             limit: AtomicU64::new(0),
             interrupt: Mutex::new(Some(interrupt)),
         });
@@ -186,8 +190,9 @@ fn look(watchdog: &Watchdog, seen: &mut Vec<Seen>, now: Instant) -> bool {
         next.push(Seen { slot: slot.id, call, since });
         let running = call & 1 == 1;
         active |= running || before.is_none();
-        if running && now.duration_since(since) >= Duration::from_micros(slot.limit.load(Ordering::Relaxed)) {
-            slot.expire(call);
+        let half = Duration::from_micros(slot.limit.load(Ordering::Relaxed)) / 2;
+        if running && now.duration_since(since) >= half {
+            slot.alarm(call);
         }
     }
     *seen = next;
