@@ -1,0 +1,61 @@
+//! `tidegate check`
+
+use super::{ConfigArg, ExitStatus, Format, Printer, Unusable, load, policy_names};
+use crate::policy::PolicySet;
+use clap::Args;
+use serde_json::{Value, json};
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// What is printed
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// Reports every problem of the configuration and its policies.
+pub(super) fn run(args: &CheckArgs, printer: &Printer) -> ExitStatus {
+    let mut problems: Vec<(String, Value)> = Vec::new();
+    let mut warnings = Vec::new();
+    let mut summary = String::new();
+    match load(&args.config.config) {
+        Err(Unusable::NoFile(message)) => {
+            printer.error(&message);
+            return ExitStatus::Usage;
+        }
+        Err(Unusable::Problems(found)) => problems.extend(found.iter().map(|p| (p.to_string(), p.to_json()))),
+        Ok(loaded) => {
+            warnings.extend(loaded.warnings.iter().map(ToString::to_string));
+            let config = loaded.config;
+            let names = policy_names(&config);
+            let (_, errors) = PolicySet::load(&config.policies.dir, &names, config.policies.limits);
+            problems.extend(errors.iter().map(|e| {
+                let told = json!({"file": *e.file, "line": e.line, "path": e.hook.as_str(), "message": e.message});
+                (e.to_string(), told)
+            }));
+            summary = format!(
+                "{}: good: {} buckets, {} origins, {} policies\n",
+                config.file.display(),
+                config.buckets.len(),
+                config.origins.len(),
+                names.len()
+            );
+        }
+    }
+    if args.format == Format::Json {
+        let told: Vec<Value> = problems.iter().map(|(_, told)| told.clone()).collect();
+        printer.out(&format!("{}\n", json!({"problems": told, "warnings": warnings})));
+    } else {
+        for warning in &warnings {
+            printer.warning(warning);
+        }
+        for (problem, _) in &problems {
+            printer.error(problem);
+        }
+        if problems.is_empty() {
+            printer.out(&summary);
+        }
+    }
+    if problems.is_empty() { ExitStatus::Good } else { ExitStatus::Bad }
+}

@@ -1,0 +1,65 @@
+//! What to do with a request, a stored entry, and a response: policy and RFC 9111 combined.
+//!
+//! Nothing here does I/O, and the time is an argument. The daemon, dry-run and their tests call the same functions, so
+//! what one decides the other decides.
+//!
+//! * [`request`]: look it up, under which key, or keep the cache out
+//! * [`hit`]: is a stored entry still good for this request
+//! * [`response`]: is the origin's response stored, for how long, in which variants
+//! * [`deliver`]: the policy's last touch on the way out
+
+mod hit;
+mod request;
+mod response;
+
+pub use hit::{HitVerdict, Judged, hit};
+pub use request::{Request, RequestAction, RequestVerdict, Target, host_of, request, wants_stored_only};
+pub use response::{NotStored, Response, ResponseAction, ResponseVerdict, Storing, freshened, response, without_case};
+
+use crate::config::Bucket;
+use crate::policy::decision::DeliverDecision;
+use crate::policy::view::{CacheView, ResponseView};
+use crate::policy::{Policy, PolicyError};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+/// Fields that a policy reduced, with their reduced values; `None` is absent.
+pub type Normalized = [(HeaderName, Option<HeaderValue>)];
+
+/// What `deliver` wants.
+pub fn deliver(
+    bucket: &Bucket,
+    policy: &Policy,
+    request: &Request<'_>,
+    normalized: &Normalized,
+    status: u16,
+    headers: &HeaderMap,
+    cache: &CacheView<'_>,
+) -> Result<DeliverDecision, PolicyError> {
+    let response = ResponseView { status, headers };
+    crate::policy::call_deliver(policy, &request.view(bucket, normalized), &response, cache)
+}
+
+/// The hash of a request's values for the fields that a stored response varies on (RFC 9111 section 4.1); `None` if it
+/// does not vary.
+pub fn variance(stored: &HeaderMap, request: &HeaderMap, normalized: &Normalized) -> Option<[u8; 16]> {
+    use crate::semantics::vary::{VaryFields, variance};
+    let fields = VaryFields::of(stored);
+    variance(&fields, request, normalized)
+}
+
+/// Whether a response is to be sent as 304 (RFC 9110 section 13.2.2).
+pub fn not_modified(method: &Method, request: &HeaderMap, status: StatusCode, response: &HeaderMap) -> bool {
+    let conditional = matches!(*method, Method::GET | Method::HEAD) && status == StatusCode::OK;
+    conditional && crate::semantics::conditional::not_modified(request, response)
+}
+
+/// Takes off what concerns only the connection to the origin (RFC 9110 section 7.6.1). Transfer-Encoding stays: the
+/// framework reads it to learn how the body ends, and writes its own.
+pub fn strip_hop_by_hop(response: &mut pingora::http::ResponseHeader) {
+    let fields = crate::semantics::fields::hop_by_hop(&response.headers);
+    for field in fields {
+        if field != http::header::TRANSFER_ENCODING && field != http::header::UPGRADE {
+            response.remove_header(&field);
+        }
+    }
+}
