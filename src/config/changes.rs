@@ -21,7 +21,8 @@ impl Config {
         let admin = |config: &Config| config.admin.as_ref().map_or("off".to_owned(), |admin| admin.listen.to_string());
         changes.compare("admin.listen", &admin(self), &admin(new));
         // The tables of the memory tier are sized once.
-        let memory = |config: &Config| config.cache.memory.map_or("0".to_owned(), |memory| format_size(memory.capacity));
+        let memory =
+            |config: &Config| config.cache.memory.map_or("0".to_owned(), |memory| format_size(memory.capacity));
         changes.compare("cache.memory.capacity", &memory(self), &memory(new));
         changes.compare("log.format", &word(&self.log.format), &word(&new.log.format));
         changes.0

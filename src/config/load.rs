@@ -41,7 +41,8 @@ impl Config {
     /// Like [`Config::load`], with the text at hand. `path` is named in problems, and relative paths begin at its folder.
     pub fn parse(text: &str, path: &Path, env: Env<'_>) -> Result<Loaded, Vec<Problem>> {
         let root = yaml::parse(text).map_err(|error| {
-            let place = Problem { line: error.at.line, column: error.at.column, ..Problem::of_file(path, error.message) };
+            let place =
+                Problem { line: error.at.line, column: error.at.column, ..Problem::of_file(path, error.message) };
             vec![Problem { hint: error.hint, ..place }]
         })?;
         let reader = Reader::new(path, env);

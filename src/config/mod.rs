@@ -15,6 +15,9 @@ pub mod units;
 mod value;
 mod yaml;
 
+#[cfg(test)]
+mod tests;
+
 pub use expand::Env;
 pub use load::{Loaded, known_keys};
 pub use problem::{Position, Problem};

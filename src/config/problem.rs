@@ -32,14 +32,7 @@ pub struct Problem {
 impl Problem {
     /// A problem of the file as a whole: it cannot be read, say.
     pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
-        Problem {
-            file: file.to_owned(),
-            line: 0,
-            column: 0,
-            path: String::new(),
-            message: message.into(),
-            hint: None,
-        }
+        Problem { file: file.to_owned(), line: 0, column: 0, path: String::new(), message: message.into(), hint: None }
     }
 
     /// For tools: `{"file", "line", "column", "path", "message", "hint"}`. What does not apply is null.

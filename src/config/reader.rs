@@ -120,12 +120,7 @@ impl<'a> Place<'a> {
     }
 
     pub(super) fn item(&self, index: usize, at: Position) -> Self {
-        Place {
-            reader: self.reader,
-            at,
-            path: format!("{}[{index}]", self.path),
-            pattern: self.pattern.clone(),
-        }
+        Place { reader: self.reader, at, path: format!("{}[{index}]", self.path), pattern: self.pattern.clone() }
     }
 
     fn key(&self, key: &str, at: Position) -> Self {
@@ -204,13 +199,13 @@ impl<'a> Section<'a> {
         self.get(key, read)
     }
 
-    /// The items of a list, each read; a single value is a list of one. Items that are wrong are noted and left out.
-    pub(super) fn list<T>(
-        &mut self,
-        key: &'static str,
-        read: impl FnMut(&Value<'a>) -> Option<T>,
-    ) -> Option<Vec<T>> {
-        self.get(key, |value| Some(value.items().iter().filter_map(read).collect()))
+    /// The items of a list, each read; a single value is a list of one. `None` also if one of them is wrong.
+    pub(super) fn list<T>(&mut self, key: &'static str, read: impl FnMut(&Value<'a>) -> Option<T>) -> Option<Vec<T>> {
+        self.get(key, |value| {
+            // All are read before one that is wrong ends it.
+            let items: Vec<Option<T>> = value.items().iter().map(read).collect();
+            items.into_iter().collect()
+        })
     }
 
     /// A section whose keys all have defaults: one left out is like an empty one.
@@ -327,10 +322,9 @@ impl<'a> Section<'a> {
         for (index, entry) in self.entries.iter().enumerate() {
             let first = self.entries.iter().take(index).find(|earlier| earlier.key == entry.key);
             if let Some(first) = first {
-                self.place.key(&entry.key, entry.at).problem(
-                    format!("is given twice, first on line {}", first.at.line),
-                    "keep one of them",
-                );
+                self.place
+                    .key(&entry.key, entry.at)
+                    .problem(format!("is given twice, first on line {}", first.at.line), "keep one of them");
             }
         }
     }
@@ -355,7 +349,8 @@ impl<'a> Section<'a> {
     fn home_of(&self, key: &str) -> Option<String> {
         let known = super::known_keys();
         let homes = known.iter().filter_map(|pattern| pattern.strip_suffix(key)?.strip_suffix('.'));
-        let shared = |home: &&str| home.split('.').zip(self.place.pattern.split('.')).take_while(|(a, b)| a == b).count();
+        let shared =
+            |home: &&str| home.split('.').zip(self.place.pattern.split('.')).take_while(|(a, b)| a == b).count();
         // The first of the best: sections come in the order in which they are documented.
         let home = homes.rev().max_by_key(shared)?;
         let names = self.place.path.split('.').zip(self.place.pattern.split('.'));

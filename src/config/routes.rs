@@ -198,3 +198,6 @@ impl Hasher for Fnv {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

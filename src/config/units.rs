@@ -75,7 +75,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// no unit.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     let trimmed = text.trim();
-    let bad = || UnitError::new(format!("`{text}` is not a size"), "write a number and a unit, such as `64KiB` or `2GB`");
+    let bad =
+        || UnitError::new(format!("`{text}` is not a size"), "write a number and a unit, such as `64KiB` or `2GB`");
     let number = leading_number(trimmed).ok_or_else(bad)?;
     let unit = number.rest.trim_start();
     if unit.is_empty() {
@@ -90,10 +91,9 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     let Some((_, factor)) = SIZES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)) else {
         let meant = SIZE_HABITS.iter().find(|(habit, _)| habit.eq_ignore_ascii_case(unit));
         return Err(match meant {
-            Some((_, meant)) => UnitError::new(
-                format!("`{unit}` is not a unit of size"),
-                format!("write `{}{meant}`", number.written),
-            ),
+            Some((_, meant)) => {
+                UnitError::new(format!("`{unit}` is not a unit of size"), format!("write `{}{meant}`", number.written))
+            }
             None if unit.chars().all(char::is_alphabetic) => UnitError::new(
                 format!("`{unit}` is not a unit of size"),
                 "write `B`, `KiB`, `MiB`, `GiB` or `TiB`, or without the `i` for powers of 1000",
@@ -315,7 +315,10 @@ mod tests {
             "the units of `30m1h` are out of order; write the largest first and each once, as in `1h30m`"
         );
         assert_eq!(duration_error("40000d"), "`40000d` is too long; write at most `36500d`");
-        assert_eq!(duration_error("99999999999999999999w"), "`99999999999999999999w` is too long; write at most `36500d`");
+        assert_eq!(
+            duration_error("99999999999999999999w"),
+            "`99999999999999999999w` is too long; write at most `36500d`"
+        );
     }
 
     #[test]

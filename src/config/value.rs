@@ -37,7 +37,8 @@ impl<'a> Value<'a> {
     pub(super) fn text(&self) -> Option<String> {
         let (text, quoted) = self.scalar("text")?;
         if !quoted && matches!(text.as_str(), "true" | "false") {
-            self.place.problem(format!("expected text, found `{text}`"), format!("write \"{text}\" if you mean the word"));
+            self.place
+                .problem(format!("expected text, found `{text}`"), format!("write \"{text}\" if you mean the word"));
             return None;
         }
         if text.is_empty() {
@@ -74,7 +75,8 @@ impl<'a> Value<'a> {
             Ok(number) if range.contains(&number) => Some(number),
             _ if text.parse::<i128>().is_ok() => {
                 let (least, most) = range.into_inner();
-                self.place.problem(format!("`{text}` is out of range"), format!("write a number from {least} to {most}"));
+                self.place
+                    .problem(format!("`{text}` is out of range"), format!("write a number from {least} to {most}"));
                 None
             }
             _ => self.not(&text, wanted, "write digits only"),
@@ -165,14 +167,14 @@ impl<'a> Value<'a> {
         if let Ok(address) = SocketAddr::from_str(&text) {
             return Some(address);
         }
-        let hint = if let Some(port) = text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
+        let hint = if let Ok(address) = IpAddr::from_str(&text) {
+            format!("add a port: `{}`", SocketAddr::new(address, 8080))
+        } else if let Some(port) = text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
             format!("write `0.0.0.0:{port}`, or `[::]:{port}` for IPv6")
         } else if let Some(port) = text.strip_prefix("localhost:") {
             format!("write `127.0.0.1:{port}`")
         } else if text.parse::<u16>().is_ok() {
             format!("write `0.0.0.0:{text}`")
-        } else if let Ok(address) = IpAddr::from_str(&text) {
-            format!("add a port: `{}`", SocketAddr::new(address, 8080))
         } else {
             "write one such as `0.0.0.0:8080` or `[::1]:8080`".to_owned()
         };
@@ -183,7 +185,8 @@ impl<'a> Value<'a> {
     /// Networks: `10.0.0.0/8`, or a single address.
     pub(super) fn network(&self) -> Option<ipnet::IpNet> {
         let text = self.text()?;
-        let network = ipnet::IpNet::from_str(&text).ok().or_else(|| IpAddr::from_str(&text).ok().map(ipnet::IpNet::from));
+        let network =
+            ipnet::IpNet::from_str(&text).ok().or_else(|| IpAddr::from_str(&text).ok().map(ipnet::IpNet::from));
         if network.is_none() {
             self.place.problem(format!("`{text}` is not a network"), "write one such as `10.0.0.0/8` or `192.0.2.7`");
         }

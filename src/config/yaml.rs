@@ -140,6 +140,10 @@ impl Builder {
         match &mut open.node.data {
             Data::List(items) => items.push(node),
             Data::Map(entries) => match open.key.take() {
+                // A value that is not there has no place of its own.
+                Some((at, key)) if node.data == Data::Null => {
+                    entries.push(Entry { at, key, value: Node { at, ..node } })
+                }
                 Some((at, key)) => entries.push(Entry { at, key, value: node }),
                 None => open.key = Some((node.at, key_text(node)?)),
             },

@@ -23,8 +23,7 @@ pub(super) fn buckets<'a>(root: &mut Section<'a>, policies: &Policies, origins: 
     }
     let mut claims = Claims::new();
     let buckets = root.named("buckets", |name, s| bucket(name, s, policies, origins, &mut claims));
-    let buckets: Vec<_> = buckets.into_iter().filter_map(|(_, bucket)| bucket).collect();
-    buckets
+    buckets.into_iter().filter_map(|(_, bucket)| bucket).collect()
 }
 
 fn bucket<'a>(
@@ -105,7 +104,10 @@ fn claim<'a>(
         if let Some((other, first)) = claims.get(&claimed) {
             let line = first.at.line;
             if other == name {
-                place.problem(format!("the host `{pattern}` is given twice, first on line {line}"), "remove one of them");
+                place.problem(
+                    format!("the host `{pattern}` is given twice, first on line {line}"),
+                    "remove one of them",
+                );
             } else {
                 place.problem(
                     format!("the bucket `{other}` on line {line} has the same host `{pattern}` and path `{path}`"),

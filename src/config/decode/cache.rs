@@ -50,7 +50,9 @@ pub(super) fn cache(s: &mut Section<'_>) -> Cache {
             .get("cluster", |value| {
                 let cluster = value.boolean()?;
                 if cluster {
-                    value.place.problem("fills are shared between nodes through Redis, which is not set up", "write `false`");
+                    value
+                        .place
+                        .problem("fills are shared between nodes through Redis, which is not set up", "write `false`");
                 }
                 Some(cluster)
             })

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use crate::config::reader::Section;
 use crate::config::value::Value;
-use crate::config::{
-    Balance, Health, HttpOrigin, Origin, OriginKind, OriginServer, S3Credentials, S3Origin, S3Style,
-};
+use crate::config::{Balance, Health, HttpOrigin, Origin, OriginKind, OriginServer, S3Credentials, S3Origin, S3Style};
 
 /// By name; `None` where the name is there and what it says is wrong.
 pub(super) type Origins = BTreeMap<String, Option<Arc<Origin>>>;
@@ -85,8 +83,7 @@ fn http(s: &mut Section<'_>, common: &Common) -> Option<HttpOrigin> {
     if servers.is_some() && given == 0 {
         s.place_of("servers").problem("is empty", "give at least one server, such as \"127.0.0.1:8000\"");
     }
-    let balances =
-        [("round_robin", Balance::RoundRobin), ("random", Balance::Random), ("key_hash", Balance::KeyHash)];
+    let balances = [("round_robin", Balance::RoundRobin), ("random", Balance::Random), ("key_hash", Balance::KeyHash)];
     let balance = s.get("balance", |value| value.word(&balances)).unwrap_or_default();
     let health = s.optional("health", |s| Health {
         path: s.get("path", health_path).unwrap_or_else(|| "/".to_owned()),
@@ -228,7 +225,10 @@ fn default_credentials_file(s: &Section<'_>) -> Option<PathBuf> {
     match file {
         Some(file) if file.is_file() => Some(file),
         Some(file) => {
-            s.place.problem(format!("the file `{}` does not exist", file.display()), "create it, or name another in `file`");
+            s.place.problem(
+                format!("the file `{}` does not exist", file.display()),
+                "create it, or name another in `file`",
+            );
             None
         }
         None => {

@@ -41,7 +41,8 @@ impl<'a> Listeners<'a> {
 
 /// Port 0 asks the system for a free port, so it never collides. Across IPv4 and IPv6 it depends on the system.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_ip = a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    let same_ip =
+        a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
     a.port() != 0 && a.port() == b.port() && same_ip
 }
 
@@ -52,11 +53,13 @@ pub(super) fn server<'a>(s: &mut Section<'a>, listeners: &mut Listeners<'a>) -> 
         listeners.add(address, value.place.clone());
         Some(address)
     });
-    let listen = listen.unwrap_or_else(|| {
+    if !s.has("listen") {
         listeners.add(LISTEN, s.place_of("listen"));
-        vec![LISTEN]
-    });
+    }
+    let listen = listen.unwrap_or_else(|| vec![LISTEN]);
+    let mut tls_given = false;
     let tls = s.sections("tls", |s| {
+        tls_given = true;
         let listen = s.require("listen", "\"0.0.0.0:8443\"", |value| {
             let address = value.address()?;
             listeners.add(address, value.place.clone());
@@ -66,7 +69,7 @@ pub(super) fn server<'a>(s: &mut Section<'a>, listeners: &mut Listeners<'a>) -> 
         let key = s.require("key", "key.pem", |value| value.file());
         Some(TlsListener { listen: listen?, cert: cert?, key: key? })
     });
-    if listen.is_empty() && !s.has("tls") {
+    if listen.is_empty() && !tls_given {
         s.place_of("listen").problem("there is nothing to listen on", "give an address here or in `tls`");
     }
     let threads = s.get("threads", |value| match value.text_or_empty()?.as_str() {
@@ -125,8 +128,10 @@ pub(super) fn admin<'a>(root: &mut Section<'a>, listeners: &mut Listeners<'a>) -
 }
 
 fn admin_section<'a>(s: &mut Section<'a>, listeners: &mut Listeners<'a>) -> Admin {
-    let listen = s.get("listen", |value| value.address()).unwrap_or(ADMIN_LISTEN);
-    listeners.add(listen, s.place_of("listen"));
+    let listen = s.get("listen", |value| value.address());
+    if listen.is_some() || !s.has("listen") {
+        listeners.add(listen.unwrap_or(ADMIN_LISTEN), s.place_of("listen"));
+    }
     let token = s.get("token", |value| {
         // `${TOKEN:-}` of an unset variable is no token, and without one nothing under `/v1/` answers.
         let token = value.text_or_empty().filter(|token| !token.is_empty())?;
@@ -137,7 +142,7 @@ fn admin_section<'a>(s: &mut Section<'a>, listeners: &mut Listeners<'a>) -> Admi
         value.place.problem("holds a character that a bearer token cannot have", "use visible ASCII without spaces");
         None
     });
-    Admin { listen, token }
+    Admin { listen: listen.unwrap_or(ADMIN_LISTEN), token }
 }
 
 /// `log`
