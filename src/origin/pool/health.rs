@@ -59,12 +59,12 @@ async fn run(pool: Weak<Inner>, health: Health) {
     }
 }
 
-fn connector(pool: &Inner) -> Option<tls::Connector> {
+pub(super) fn connector(pool: &Inner) -> Option<tls::Connector> {
     let needed = pool.servers.iter().any(|server| server.speaks_tls());
     needed.then(|| tls::Connector::new(pool.tls.ca.as_deref(), pool.tls.verify))
 }
 
-async fn judge(pool: &Inner, health: &Health, tls: Option<&tls::Connector>, endpoint: &Endpoint) {
+pub(super) async fn judge(pool: &Inner, health: &Health, tls: Option<&tls::Connector>, endpoint: &Endpoint) {
     let limit = health.interval.min(LONGEST).max(pool.connect_timeout.min(LONGEST));
     let verdict = timeout(limit, check(health, tls, endpoint)).await;
     let verdict = verdict.unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {limit:?}"))));

@@ -1,9 +1,9 @@
+mod health_checks;
+
 use super::*;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 fn server(host: &str, port: u16) -> OriginServer {
@@ -276,17 +276,28 @@ async fn no_address_at_all_is_an_error_that_names_the_server_and_is_soon_tried_a
     assert_eq!(picks(&pool, 1).await, ["10.1.0.1"]);
 }
 
+/// What is waited for must come; a test that waits for ever says nothing.
+async fn soon<T>(event: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), event).await.expect("it should have happened by now")
+}
+
 async fn until_asked(world: &World, times: usize) {
-    while world.asked() < times {
-        world.answered.notified().await;
-    }
+    soon(async {
+        while world.asked() < times {
+            world.answered.notified().await;
+        }
+    })
+    .await;
 }
 
 /// Waits until a refresh in the background has brought an address.
 async fn settle(pool: &Pool, to: &str) {
-    while !pool.state().iter().any(|state| state.addr == addr(to)) {
-        tokio::task::yield_now().await;
-    }
+    soon(async {
+        while !pool.state().iter().any(|state| state.addr == addr(to)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -316,95 +327,4 @@ fn an_authority_has_brackets_and_a_port_only_where_needed() {
     assert_eq!(authority("a.example", 443, false), "a.example:443");
     assert_eq!(authority("::1", 80, false), "[::1]");
     assert_eq!(authority("::1", 9000, true), "[::1]:9000");
-}
-
-/// A server that answers every request with the given status line, and says when it did.
-async fn answering(status: &'static str) -> (SocketAddr, Arc<Notify>, Arc<Mutex<String>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let (answered, request) = (Arc::new(Notify::new()), Arc::new(Mutex::new(String::new())));
-    let (notify, heard) = (answered.clone(), request.clone());
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut buffer = vec![0; 1024];
-            let read = stream.read(&mut buffer).await.unwrap_or(0);
-            *heard.lock() = String::from_utf8_lossy(&buffer[..read]).into_owned();
-            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
-            stream.write_all(answer.as_bytes()).await.ok();
-            notify.notify_one();
-        }
-    });
-    (addr, answered, request)
-}
-
-fn checked(addr: SocketAddr) -> Origin {
-    let mut origin = origin(vec![server(&addr.ip().to_string(), addr.port())], Balance::RoundRobin);
-    let OriginKind::Http(http) = &mut origin.kind else { panic!("not HTTP") };
-    http.health = Some(Health { path: "/healthz".into(), interval: Duration::from_millis(20) });
-    origin
-}
-
-async fn until_status(pool: &Pool, wanted: ServerStatus) {
-    while pool.state().iter().any(|state| state.status != wanted) {
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test]
-async fn a_server_that_answers_5xx_to_its_health_check_is_unhealthy_and_the_last_resort() {
-    let (addr, answered, request) = answering("503 Service Unavailable").await;
-    let pool = Pool::new(&checked(addr));
-    let _checks = pool.start_health_checks().unwrap();
-    answered.notified().await;
-    until_status(&pool, ServerStatus::Unhealthy).await;
-    assert!(request.lock().starts_with("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:"));
-    assert_eq!(pool.pick(0, &[]).await.unwrap().addr, addr);
-}
-
-#[tokio::test]
-async fn a_server_that_comes_back_is_healthy_again() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    drop(listener);
-    let pool = Pool::new(&checked(addr));
-    let _checks = pool.start_health_checks().unwrap();
-    until_status(&pool, ServerStatus::Unhealthy).await;
-
-    let listener = TcpListener::bind(addr).await.unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut buffer = [0; 1024];
-            let _ = stream.read(&mut buffer).await;
-            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.ok();
-        }
-    });
-    until_status(&pool, ServerStatus::Up).await;
-}
-
-#[tokio::test]
-async fn a_server_that_never_answers_is_unhealthy() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut origin = checked(listener.local_addr().unwrap());
-    origin.connect_timeout = Duration::from_millis(20);
-    let pool = Pool::new(&origin);
-    let _checks = pool.start_health_checks().unwrap();
-    until_status(&pool, ServerStatus::Unhealthy).await;
-}
-
-#[tokio::test]
-async fn checks_end_with_their_guard() {
-    let (addr, answered, _request) = answering("200 OK").await;
-    let pool = Pool::new(&checked(addr));
-    let checks = pool.start_health_checks().unwrap();
-    answered.notified().await;
-    let weak = Arc::downgrade(&pool.0);
-    drop((checks, pool));
-    while weak.upgrade().is_some() {
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test]
-async fn a_pool_without_health_checks_starts_none() {
-    assert!(Pool::new(&three(Balance::RoundRobin)).start_health_checks().is_none());
 }
