@@ -1,5 +1,11 @@
 //! Tidegate, a caching reverse proxy.
-#![warn(missing_docs)]
+#![warn(missing_docs, unreachable_pub)]
+// What the outside sends must never end the process. `expect` stays for what the code itself guarantees.
+#![warn(clippy::unwrap_used)]
+// The log and the command line have writers of their own.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod config;
 pub mod key;
+pub mod origin;
 pub mod policy;
