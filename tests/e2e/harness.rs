@@ -14,7 +14,8 @@ fn get(origin: &Origin, target: &str) -> Call {
 async fn a_fixed_reply_arrives_whole_and_the_request_is_recorded_as_sent() {
     let origin = Origin::start().await;
     origin.on("/a", Reply::status(201).header("x-one", "1").header("x-one", "2").piece("body"));
-    let response = Call::new(origin.addr(), "POST", "/a?x=%2F").header("X-A", "1").header("x-a", "2").body("sent").await;
+    let response =
+        Call::new(origin.addr(), "POST", "/a?x=%2F").header("X-A", "1").header("x-a", "2").body("sent").await;
     assert_eq!((response.status, response.text().as_str(), response.ending), (201, "body", Ending::Clean));
     assert_eq!(response.headers.all("X-One"), ["1", "2"]);
     let seen = origin.last("/a");

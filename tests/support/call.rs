@@ -118,13 +118,18 @@ impl Connection {
 
     /// Sends a call here, wherever it was addressed to, and reads the whole answer.
     pub async fn call(&mut self, call: Call) -> Response {
+        self.attempt(call).await.expect("an answer on a kept connection")
+    }
+
+    /// Like [`Connection::call`], for a peer that may have closed.
+    pub async fn attempt(&mut self, call: Call) -> io::Result<Response> {
         let answer = async {
-            let (status, headers, mut body) = self.ask(&call).await.expect("an answer on a kept connection");
+            let (status, headers, mut body) = self.ask(&call).await?;
             let mut bytes = Vec::new();
             while let Some(piece) = body.piece(&mut self.wire).await {
                 bytes.extend(piece);
             }
-            Response { status, headers, body: bytes, ending: body.ending() }
+            Ok(Response { status, headers, body: bytes, ending: body.ending() })
         };
         within("an answer on a kept connection", answer).await
     }
@@ -140,8 +145,7 @@ impl Connection {
             let status: u16 = start.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status line");
             if status >= 200 {
                 let bodiless = call.method == "HEAD" || matches!(status, 204 | 304);
-                let framing =
-                    if bodiless { Framing::Length(0) } else { Framing::of(&headers, Framing::UntilClose) };
+                let framing = if bodiless { Framing::Length(0) } else { Framing::of(&headers, Framing::UntilClose) };
                 return Ok((status, headers, Body::new(framing)));
             }
         }

@@ -13,9 +13,9 @@ pub mod reply;
 pub mod settings;
 pub mod wire;
 
-pub use call::{Call, Exchange, Response};
+pub use call::{Call, Response};
 pub use gate::Gate;
-pub use origin::{Origin, Seen};
+pub use origin::Origin;
 pub use proxy::Proxy;
 pub use reply::Reply;
 pub use wire::Ending;
