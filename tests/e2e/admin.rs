@@ -23,6 +23,7 @@ async fn with_traffic() -> (Origin, Proxy) {
         proxy.get("/a").await;
     }
     proxy.get("/a").header("cookie", "id=1").await;
+    proxy.wait_for_metric("tidegate_requests_total", "", 4.0).await;
     (origin, proxy)
 }
 
@@ -123,7 +124,6 @@ async fn policies_have_their_shape() {
 #[tokio::test]
 async fn the_core_metrics_exist_and_count() {
     let (_origin, proxy) = with_traffic().await;
-    let metrics = proxy.metrics().await;
     for (name, label, count) in [
         ("tidegate_requests_total", "bucket=\"main\"", 4.0),
         ("tidegate_requests_total", "outcome=\"hit\"", 2.0),
@@ -134,8 +134,9 @@ async fn the_core_metrics_exist_and_count() {
         ("tidegate_request_seconds_count", "", 4.0),
         ("tidegate_fill_waiters", "", 0.0),
     ] {
-        assert_eq!(metrics.sum(name, label), count, "{name} {label}");
+        proxy.wait_for_metric(name, label, count).await;
     }
+    let metrics = proxy.metrics().await;
     for name in ["tidegate_policy_seconds", "tidegate_tier_bytes", "tidegate_tier_items", "tidegate_fill_waiters"] {
         assert!(metrics.has(name), "{name}");
     }
@@ -161,9 +162,11 @@ async fn clients_cannot_grow_the_metrics() {
         call.header("user-agent", &format!("agent-{n}")).await;
     };
     ask(0).await;
+    proxy.wait_for_metric("tidegate_requests_total", "", 1.0).await;
     let before = proxy.metrics().await.0.lines().count();
     for n in 1..20 {
         ask(n).await;
     }
+    proxy.wait_for_metric("tidegate_requests_total", "", 20.0).await;
     assert_eq!(proxy.metrics().await.0.lines().count(), before);
 }

@@ -41,9 +41,8 @@ async fn the_log_names_file_and_line() {
 #[tokio::test]
 async fn the_metric_and_the_policy_list_count_it() {
     let (_origin, proxy, _) = twice(BROKEN).await;
-    assert_eq!(proxy.metrics().await.sum("tidegate_policy_errors_total", "bucket=\"main\""), 2.0);
-    let state = &proxy.policies().await[0];
-    assert_eq!(state["errors"], 2);
+    proxy.wait_for_metric("tidegate_policy_errors_total", "bucket=\"main\"", 2.0).await;
+    let state = proxy.wait_for_policy("main", "two counted errors", |state| state["errors"] == 2).await;
     assert!(state["calls"].as_u64() >= Some(2));
 }
 
@@ -55,7 +54,7 @@ async fn with_on_error_defaults_the_rfc_decides() {
     let proxy = builder.set("policies.on_error", "defaults").start().await;
     proxy.get("/a").await;
     assert!(proxy.get("/a").await.is_hit());
-    assert_eq!(proxy.metrics().await.sum("tidegate_policy_errors_total", "bucket=\"main\""), 2.0);
+    proxy.wait_for_metric("tidegate_policy_errors_total", "bucket=\"main\"", 2.0).await;
 }
 
 #[tokio::test]
@@ -89,8 +88,7 @@ async fn decisions_that_make_no_sense_are_errors() {
         let (origin, proxy, response) = twice(&format!("return {{ {hook} }}")).await;
         assert!(!response.is_hit(), "{hook}");
         assert_eq!(origin.count("/a"), 2, "{hook}");
-        let errors = proxy.metrics().await.sum("tidegate_policy_errors_total", "bucket=\"main\"");
-        assert_eq!(errors, 2.0, "{hook}");
+        proxy.wait_for_metric("tidegate_policy_errors_total", "bucket=\"main\"", 2.0).await;
     }
 }
 

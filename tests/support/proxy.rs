@@ -155,6 +155,12 @@ impl Proxy {
         Metrics(self.admin("/metrics").await.text())
     }
 
+    /// Waits until the samples of `name` with this label add up to `value`; a count may follow its response.
+    pub async fn wait_for_metric(&self, name: &str, label: &str, value: f64) {
+        let what = format!("{name}{{{label}}} to be {value}");
+        eventually(&what, async || (self.metrics().await.sum(name, label) == value).then_some(())).await;
+    }
+
     /// Waits until `/v1/policies` says something of `bucket` that `holds`, and returns it.
     pub async fn wait_for_policy(&self, bucket: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         eventually(what, async || {
