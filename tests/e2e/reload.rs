@@ -70,11 +70,17 @@ async fn a_file_that_goes_away_keeps_its_last_good_version_until_another_takes_i
 }
 
 #[tokio::test]
-async fn a_file_that_appears_after_the_start_takes_effect() {
-    let (_origin, proxy) = start(|builder| builder.set("buckets.main.policy", "late.lua")).await;
-    assert_eq!(signed_by(&proxy).await, None);
+async fn a_new_file_takes_effect_when_a_new_bucket_names_it() {
+    let (_origin, proxy) = start_signed().await;
     proxy.write_policy("late.lua", &signing("late"));
-    wait_for_signature(&proxy, "late").await;
+    let bucket = "{ match: { hosts: [late.test] }, origin: main, policy: late.lua }";
+    proxy.edit_config("buckets:\n", &format!("buckets:\n  late: {bucket}\n"));
+    eventually("a response of the new bucket", async || {
+        let response = proxy.get("/a").host("late.test").await;
+        (response.header("x-policy").as_deref() == Some("late")).then_some(())
+    })
+    .await;
+    assert_eq!(signed_by(&proxy).await.as_deref(), Some("one"));
 }
 
 /// The way Kubernetes updates a ConfigMap: `main.lua -> ..data/main.lua`, `..data -> ..1`, and `..data` is swapped.
@@ -100,6 +106,14 @@ async fn a_swapped_symlink_takes_effect() {
         fs::remove_dir_all(proxy.policy_path(&format!("..{}", number - 1))).unwrap();
         wait_for_signature(&proxy, name).await;
     }
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_keeps_the_one_in_force() {
+    let (_origin, proxy) = start_signed().await;
+    proxy.edit_config("buckets:\n", "bukets:\n");
+    proxy.wait_for_log("bukets").await;
+    assert_eq!(signed_by(&proxy).await.as_deref(), Some("one"));
 }
 
 #[tokio::test]

@@ -194,6 +194,14 @@ impl Proxy {
         self.path("policies").join(file)
     }
 
+    /// Replaces `from` in the daemon's configuration file.
+    pub fn edit_config(&self, from: &str, to: &str) {
+        let file = self.path("tidegate.yaml");
+        let text = std::fs::read_to_string(&file).expect("the configuration");
+        assert!(text.contains(from), "no {from:?} in {text}");
+        write(&file, &text.replacen(from, to, 1));
+    }
+
     /// Writes over a policy file, as an editor does that saves in place.
     pub fn write_policy(&self, file: &str, text: &str) {
         write(&self.policy_path(file), text);
