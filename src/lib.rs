@@ -5,7 +5,19 @@
 // The log and the command line have writers of their own.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod admin;
+pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod decide;
+pub mod explain;
 pub mod key;
+pub mod lock;
 pub mod origin;
+pub mod outcome;
 pub mod policy;
+pub mod proxy;
+pub mod reload;
+pub mod semantics;
+pub mod store;
+pub mod telemetry;

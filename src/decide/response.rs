@@ -7,7 +7,6 @@ use crate::policy::decision::{ResponseDecision, TierName};
 use crate::policy::view::ResponseView;
 use crate::policy::{Policy, PolicyError};
 use crate::semantics::cache_control::ResponseControl;
-use crate::semantics::fields;
 use crate::semantics::freshness::{Freshness, FreshnessInput, LifetimeSource};
 use crate::semantics::storable::{NotStorable, StoreInput, storable};
 use crate::store::entry::Facts;
@@ -271,8 +270,8 @@ pub fn without_case(head: &ResponseHeader) -> ResponseHeader {
 }
 
 /// A stored head, brought up to date by the fields of a 304 (RFC 9111 section 3.2).
-pub fn freshened(stored: &ResponseHeader, validated: &HeaderMap) -> ResponseHeader {
-    let updated = crate::semantics::conditional::update_stored(&stored.headers, validated);
+pub fn freshened(stored: &ResponseHeader, validated: &HeaderMap, received: SystemTime) -> ResponseHeader {
+    let updated = crate::semantics::update::update_stored(&stored.headers, validated, received);
     let mut head = match ResponseHeader::build_no_case(stored.status, Some(updated.len())) {
         Ok(head) => head,
         Err(_) => return stored.clone(),

@@ -81,7 +81,7 @@ impl Gate {
         let now = clock::now();
         let mut head = match ctx.validated.as_ref().zip(session.cache.maybe_cache_meta()) {
             // The framework merges a few fields of a 304 only; RFC 9111 section 3.2 wants nearly all of them.
-            Some((validated, stored)) => decide::freshened(stored.response_header(), validated),
+            Some((validated, stored)) => decide::freshened(stored.response_header(), validated, now),
             None => decide::without_case(response),
         };
         let view = decide::Request::of(session.req_header(), ctx);

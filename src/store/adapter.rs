@@ -1,6 +1,6 @@
 //! The store as Pingora's cache sees it.
 
-use super::entry::{Entry, EntryId, Facts};
+use super::entry::{Entry, EntryId, Facts, StoredHead};
 use super::fill::{Fill, FillReader, Filled};
 use super::Store;
 use crate::policy::decision::TierName;
@@ -29,12 +29,9 @@ fn id_of_compact(key: &CompactCacheKey) -> EntryId {
     }
 }
 
-/// Takes what was decided about a response out of its metadata, where `response_cache_filter` put it: kept there, every
-/// hit would copy it.
-fn take_facts(meta: &CacheMeta) -> (CacheMeta, Arc<Facts>) {
-    let mut meta = meta.clone();
-    let facts = meta.extensions_mut().remove::<Arc<Facts>>().unwrap_or_default();
-    (meta, facts)
+/// What was decided about a response, as `response_cache_filter` left it in the metadata.
+fn facts_of(meta: &CacheMeta) -> Arc<Facts> {
+    meta.extensions().get::<Arc<Facts>>().cloned().unwrap_or_default()
 }
 
 #[async_trait]
@@ -46,12 +43,14 @@ impl Storage for Store {
     ) -> Result<Option<(CacheMeta, HitHandler)>> {
         let id = id_of(key);
         if let Some(fill) = self.joinable_fill(&id, key.primary_key()) {
-            let meta = fill.meta.clone();
-            return Ok(Some((meta, Box::new(FillHit::new(fill.reader(false))))));
+            return Ok(Some((fill.head.to_meta(), Box::new(FillHit::new(fill.reader(false))))));
         }
-        let Some(entry) = self.memory.get(&id, key.primary_key()) else { return Ok(None) };
-        let meta = entry.meta.clone();
-        Ok(Some((meta, Box::new(StoredHit::new(entry, TierName::Memory)))))
+        let Some(entry) = self.memory.get(&id, key.primary_key()) else {
+            self.counters.miss.inc();
+            return Ok(None);
+        };
+        self.counters.hit.inc();
+        Ok(Some((entry.head.to_meta(), Box::new(StoredHit::new(entry, TierName::Memory)))))
     }
 
     async fn lookup_streaming_write(
@@ -64,7 +63,7 @@ impl Storage for Store {
         let fills = self.fills.read();
         let under_way = fills.get(&id).into_iter().flatten();
         let own = under_way.rev().find(|fill| Some(tag_of(fill).as_slice()) == streaming_write_tag);
-        Ok(own.map(|fill| (fill.meta.clone(), Box::new(FillHit::new(fill.reader(true))) as HitHandler)))
+        Ok(own.map(|fill| (fill.head.to_meta(), Box::new(FillHit::new(fill.reader(true))) as HitHandler)))
     }
 
     async fn get_miss_handler(
@@ -74,9 +73,9 @@ impl Storage for Store {
         _trace: &SpanHandle,
     ) -> Result<MissHandler> {
         let id = id_of(key);
-        let (meta, facts) = take_facts(meta);
-        let expected = content_length(&meta);
-        let fill = Fill::new(key.primary_key().into(), meta, facts, expected, self.limits.clone());
+        let (head, facts) = (Arc::new(StoredHead::of(meta)), facts_of(meta));
+        let expected = content_length(meta);
+        let fill = Fill::new(key.primary_key().into(), head, facts, expected, self.limits.clone());
         let fill = self.begin(id, fill);
         let tag = tag_of(&fill);
         Ok(Box::new(FillWriter { store: self, key: key.clone(), id, fill, tag, ended: false }))
@@ -95,8 +94,7 @@ impl Storage for Store {
     async fn update_meta(&'static self, key: &CacheKey, meta: &CacheMeta, _trace: &SpanHandle) -> Result<bool> {
         let id = id_of(key);
         let Some(entry) = self.memory.get(&id, key.primary_key()) else { return Ok(false) };
-        let (meta, facts) = take_facts(meta);
-        self.keep(id, entry.with_meta(meta, facts));
+        self.keep(id, entry.with_head(Arc::new(StoredHead::of(meta)), facts_of(meta)));
         Ok(true)
     }
 
@@ -305,7 +303,7 @@ impl HandleMiss for FillWriter {
         let size = match self.fill.seal() {
             Ok(Filled::Whole(body)) => {
                 let size = body.len();
-                let entry = Entry::new(self.fill.key.clone(), self.fill.meta.clone(), body, self.fill.facts.clone());
+                let entry = Entry::new(self.fill.key.clone(), self.fill.head.clone(), body, self.fill.facts.clone());
                 // Kept before the fill ends, so that no lookup in between finds neither.
                 self.store.keep(self.id, entry);
                 size

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use pingora::cache::CacheMeta;
+use pingora::http::ResponseHeader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Finds an entry: the hash of its key and, for a variant other than the first, the hash of its varying fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,13 +31,64 @@ pub struct Facts {
     pub initial_age: Duration,
 }
 
+/// Head and freshness of a stored response: what Pingora's metadata says, in a form that can be copied.
+#[derive(Debug)]
+pub struct StoredHead {
+    header: ResponseHeader,
+    fresh_until: SystemTime,
+    /// When this response, or the one that it replaced, was first stored: variants older than that belong to a response
+    /// that was purged.
+    since: SystemTime,
+    /// What the age counts from.
+    epoch: SystemTime,
+    stale_while_revalidate: u32,
+    stale_limit: u32,
+    variance: Option<[u8; 16]>,
+}
+
+impl StoredHead {
+    /// Copies what is to be kept.
+    pub fn of(meta: &CacheMeta) -> Self {
+        StoredHead {
+            header: meta.response_header_copy(),
+            fresh_until: meta.fresh_until(),
+            since: meta.provenance(),
+            epoch: meta.epoch(),
+            stale_while_revalidate: meta.stale_while_revalidate_sec(),
+            stale_limit: meta.stale_if_error_sec(),
+            variance: meta.variance(),
+        }
+    }
+
+    /// As Pingora wants it.
+    pub fn to_meta(&self) -> CacheMeta {
+        let mut meta = CacheMeta::new(
+            self.fresh_until,
+            self.since,
+            self.stale_while_revalidate,
+            self.stale_limit,
+            self.header.clone(),
+        );
+        meta.set_epoch_override(self.epoch);
+        if let Some(variance) = self.variance {
+            meta.set_variance(variance);
+        }
+        meta
+    }
+
+    /// The fields.
+    pub fn headers(&self) -> &http::HeaderMap {
+        &self.header.headers
+    }
+}
+
 /// A complete stored response. Sealed by construction: only a fill that ended as its framing promised becomes one.
 #[derive(Debug)]
 pub struct Entry {
     /// The full key, compared on every read.
     pub key: Box<[u8]>,
     /// Head and freshness, parsed.
-    pub meta: CacheMeta,
+    pub head: Arc<StoredHead>,
     /// The whole body.
     pub body: Bytes,
     /// What was decided about it.
@@ -53,13 +105,13 @@ const FIELD_COST: usize = 112;
 
 impl Entry {
     /// Puts the pieces together.
-    pub fn new(key: Box<[u8]>, meta: CacheMeta, body: Bytes, facts: Arc<Facts>) -> Self {
-        Entry { key, meta, body, facts, hits: AtomicU64::new(0) }
+    pub fn new(key: Box<[u8]>, head: Arc<StoredHead>, body: Bytes, facts: Arc<Facts>) -> Self {
+        Entry { key, head, body, facts, hits: AtomicU64::new(0) }
     }
 
     /// The same entry with a new head, after the origin confirmed it.
-    pub fn with_meta(&self, meta: CacheMeta, facts: Arc<Facts>) -> Self {
-        Entry { key: self.key.clone(), meta, body: self.body.clone(), facts, hits: AtomicU64::new(self.hits()) }
+    pub fn with_head(&self, head: Arc<StoredHead>, facts: Arc<Facts>) -> Self {
+        Entry { key: self.key.clone(), head, body: self.body.clone(), facts, hits: AtomicU64::new(self.hits()) }
     }
 
     /// How often it was served.
@@ -75,7 +127,7 @@ impl Entry {
     /// Bytes of memory that it takes, so that a tier's capacity means real memory.
     pub fn weight(&self) -> usize {
         let head: usize =
-            self.meta.headers().iter().map(|(name, value)| FIELD_COST + name.as_str().len() + value.len()).sum();
+            self.head.headers().iter().map(|(name, value)| FIELD_COST + name.as_str().len() + value.len()).sum();
         let tags: usize = self.facts.tags.iter().map(|tag| size_of::<String>() + tag.len()).sum();
         FIXED_COST + self.key.len() + head + tags + self.body.len()
     }

@@ -9,10 +9,9 @@
 //! of the request that fetches is never waited for, because it runs in the writer's own task: that task reads no
 //! further from the origin while it writes to its client, which bounds it as well.
 
-use super::entry::Facts;
+use super::entry::{Facts, StoredHead};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use pingora::cache::CacheMeta;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +37,7 @@ pub struct Fill {
     /// The full key.
     pub key: Box<[u8]>,
     /// The head as it came.
-    pub meta: CacheMeta,
+    pub head: Arc<StoredHead>,
     /// What was decided about it.
     pub facts: Arc<Facts>,
     /// Bytes that the head promises, if it does.
@@ -131,10 +130,10 @@ pub enum Filled {
 
 impl Fill {
     /// Begins a fill.
-    pub fn new(key: Box<[u8]>, meta: CacheMeta, facts: Arc<Facts>, expected: Option<u64>, limits: FillLimits) -> Self {
+    pub fn new(key: Box<[u8]>, head: Arc<StoredHead>, facts: Arc<Facts>, expected: Option<u64>, limits: FillLimits) -> Self {
         Fill {
             key,
-            meta,
+            head,
             facts,
             expected,
             limits,

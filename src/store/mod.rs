@@ -14,6 +14,7 @@ pub mod fill;
 pub mod memory;
 
 use crate::lock::Uncacheable;
+use crate::telemetry::{IntCounter, metrics};
 use entry::{Entry, EntryId};
 use fill::{Fill, FillLimits};
 use memory::MemoryTier;
@@ -37,6 +38,14 @@ pub struct Store {
     stalled_after: Duration,
     /// Keys that are known not to be worth waiting for.
     uncacheable: &'static Uncacheable,
+    counters: Counters,
+}
+
+/// Lookups in the memory tier, found without a look-up by name.
+#[derive(Debug)]
+struct Counters {
+    hit: IntCounter,
+    miss: IntCounter,
 }
 
 impl Store {
@@ -48,7 +57,9 @@ impl Store {
         uncacheable: &'static Uncacheable,
     ) -> Self {
         let limits = FillLimits { max_object, max_in_flight: memory.capacity(), in_flight: Arc::new(AtomicU64::new(0)) };
-        Store { memory, fills: RwLock::default(), filling: AtomicUsize::new(0), limits, stalled_after, uncacheable }
+        let lookups = |result| metrics().tier_lookups.with_label_values(&["memory", result]);
+        let counters = Counters { hit: lookups("hit"), miss: lookups("miss") };
+        Store { memory, fills: RwLock::default(), filling: AtomicUsize::new(0), limits, stalled_after, uncacheable, counters }
     }
 
     /// Largest body that is kept.
