@@ -60,8 +60,8 @@ impl Config {
         }
     }
 
-    /// The bucket that serves a request; see [`Routes`](super::Routes) for the rules. `host` is as the client sent it, `path` without
-    /// the query.
+    /// The bucket that serves a request; see [`routes`](super::routes) for the rules. `host` is as the client sent it,
+    /// `path` without the query.
     pub fn bucket_for(&self, host: &str, path: &str) -> Option<&Arc<Bucket>> {
         self.routes.bucket_for(host, path)
     }
@@ -78,8 +78,8 @@ fn warn_of_idle_origins(root: &Section<'_>, config: &Config) {
     }
 }
 
-/// All keys of a configuration, with dots, in the order in which they are read: `origins.NAME.http.servers`. Keys of tiers that this
-/// version does not have are left out.
+/// All keys of a configuration, with dots, in the order in which they are read: `origins.NAME.http.servers`. Keys of
+/// tiers that this version does not have are left out.
 pub fn known_keys() -> Vec<String> {
     let nothing = Node { at: Default::default(), data: Data::Null };
     let reader = Reader::surveying();

@@ -90,27 +90,22 @@ pub(super) struct Place<'a> {
 impl<'a> Place<'a> {
     /// Notes a problem here.
     pub(super) fn problem(&self, message: impl Into<String>, hint: impl Into<String>) {
-        self.note(&self.reader.problems, message.into(), Some(hint.into()));
-    }
-
-    /// Notes a problem here that leaves nothing to advise, or has a hint only sometimes.
-    pub(super) fn problem_with(&self, message: impl Into<String>, hint: Option<String>) {
-        self.note(&self.reader.problems, message.into(), hint);
+        self.note(&self.reader.problems, message.into(), hint.into());
     }
 
     /// Notes something that is allowed and probably not meant.
     pub(super) fn warn(&self, message: impl Into<String>, hint: impl Into<String>) {
-        self.note(&self.reader.warnings, message.into(), Some(hint.into()));
+        self.note(&self.reader.warnings, message.into(), hint.into());
     }
 
-    fn note(&self, to: &RefCell<Vec<Problem>>, message: String, hint: Option<String>) {
+    fn note(&self, to: &RefCell<Vec<Problem>>, message: String, hint: String) {
         to.borrow_mut().push(Problem {
             file: self.reader.file.to_owned(),
             line: self.at.line,
             column: self.at.column,
             path: self.path.clone(),
             message,
-            hint,
+            hint: Some(hint),
         });
     }
 
@@ -333,15 +328,15 @@ impl<'a> Section<'a> {
         for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
             let place = self.place.key(&entry.key, entry.at);
             let hint = if entry.key == "<<" {
-                Some("YAML 1.2 has no merge keys: write the keys out".to_owned())
+                "YAML 1.2 has no merge keys: write the keys out".to_owned()
             } else if let Some(near) = nearest(&entry.key, self.asked.iter().copied()) {
-                Some(format!("did you mean `{near}`?"))
+                format!("did you mean `{near}`?")
             } else if let Some(home) = self.home_of(&entry.key) {
-                Some(format!("that key belongs to `{home}`"))
+                format!("that key belongs to `{home}`")
             } else {
-                Some(format!("the keys here are {}", quoted(&self.asked)))
+                format!("the keys here are {}", quoted(&self.asked))
             };
-            place.problem_with("unknown key", hint);
+            place.problem("unknown key", hint);
         }
     }
 

@@ -71,8 +71,8 @@ const DURATION_HABITS: &[(&str, &str)] = &[
 /// Longest duration: sums of an instant and a duration must not overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Reads a size in bytes: a number, then `B`, `kB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`, `TB` or `TiB` in any case. Only `0` needs
-/// no unit.
+/// Reads a size in bytes: a number, then `B`, `kB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`, `TB` or `TiB` in any case. Only `0`
+/// needs no unit.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     let trimmed = text.trim();
     let bad =
@@ -109,8 +109,8 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         .ok_or_else(|| UnitError::new(format!("`{text}` is too large"), "write at most `8000000TB`"))
 }
 
-/// Reads a duration: numbers, each with `ms`, `s`, `m`, `h`, `d` or `w` (also `ns`, `us`), the largest unit first. Only `0` needs
-/// no unit.
+/// Reads a duration: numbers, each with `ms`, `s`, `m`, `h`, `d` or `w` (also `ns`, `us`), the largest unit first. Only
+/// `0` needs no unit.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let trimmed = text.trim();
     let bad =
