@@ -136,7 +136,7 @@ impl ResponsePart {
     /// Tells a verdict on a response with these fields.
     pub fn of(verdict: &ResponseVerdict, headers: &HeaderMap) -> Self {
         let seconds = |duration: Duration| Some(duration.as_secs_f64());
-        let mut vary: Vec<String> = VaryFields::of(headers).names().map(|name| name.as_str().to_owned()).collect();
+        let mut vary: Vec<String> = VaryFields::of(headers).names().iter().map(|name| name.as_str().to_owned()).collect();
         match &verdict.action {
             ResponseAction::Pass(reason) => ResponsePart {
                 outcome: "pass",

@@ -76,7 +76,10 @@ impl Reloader {
                 Err(e) => tracing::error!(error = %e, "the access log stays as it was"),
             }
         }
-        self.gate.replace(Arc::new(loaded.config));
+        if let Err(e) = self.gate.replace(Arc::new(loaded.config)) {
+            tracing::error!(file = %file.display(), "{e}; the old configuration stays in force");
+            return;
+        }
         tracing::info!(file = %file.display(), "the configuration is applied");
     }
 }
@@ -84,7 +87,7 @@ impl Reloader {
 #[async_trait]
 impl BackgroundService for Reloader {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        self.gate.start_background_work();
+        self.gate.live.load().start();
         let mut hangup = match signal(SignalKind::hangup()) {
             Ok(hangup) => hangup,
             Err(e) => {

@@ -3,7 +3,7 @@
 use super::{ConfigArg, ExitStatus, Printer, Unusable, load};
 use crate::admin::Admin;
 use crate::config::{Config, Server as ServerConfig};
-use crate::proxy::Gate;
+use crate::proxy::{Gate, Hooks};
 use crate::proxy::app::App;
 use crate::reload::Reloader;
 use crate::telemetry::access_log::AccessLog;
@@ -62,14 +62,19 @@ fn serve(config: Arc<Config>, level: log::LevelHandle, upgrade: bool) -> Result<
         probe(&config)?;
     }
     let access_log = AccessLog::start(&config.log.access).map_err(|e| e.to_string())?;
-    let gate = Arc::new(Gate::new(config.clone(), access_log));
+    let gate = Arc::new(Gate::new(config.clone(), access_log)?);
 
+    for site in gate.live.load().sites() {
+        if let Err(e) = site.upstream.check_credentials() {
+            tracing::error!("{e}");
+        }
+    }
     let opt = Opt { upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, framework_settings(&config.server));
     server.bootstrap();
     let conf = server.configuration.clone();
 
-    let mut proxy = http_proxy(&conf, gate.clone());
+    let mut proxy = http_proxy(&conf, Hooks(gate.clone()));
     proxy.handle_init_modules();
     let app = App { proxy: Arc::new(proxy), header_timeout: config.server.limits.header_timeout };
     let mut listener = Service::new("proxy".to_owned(), app);

@@ -21,6 +21,7 @@ use crate::policy::decision::DeliverDecision;
 use crate::policy::view::{CacheView, ResponseView};
 use crate::policy::{Policy, PolicyError};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use std::time::SystemTime;
 
 /// Fields that a policy reduced, with their reduced values; `None` is absent.
 pub type Normalized = [(HeaderName, Option<HeaderValue>)];
@@ -42,24 +43,41 @@ pub fn deliver(
 /// The hash of a request's values for the fields that a stored response varies on (RFC 9111 section 4.1); `None` if it
 /// does not vary.
 pub fn variance(stored: &HeaderMap, request: &HeaderMap, normalized: &Normalized) -> Option<[u8; 16]> {
-    use crate::semantics::vary::{VaryFields, variance};
+    use crate::semantics::vary::{VaryFields, append_selecting, variance};
     let fields = VaryFields::of(stored);
-    variance(&fields, request, normalized)
+    variance(&fields, &[], |name, out| match normalized.iter().find(|(reduced, _)| reduced == name) {
+        Some((_, Some(value))) => {
+            out.extend_from_slice(value.as_bytes());
+            true
+        }
+        Some((_, None)) => false,
+        None => append_selecting(request, name, out),
+    })
 }
 
 /// Whether a response is to be sent as 304 (RFC 9110 section 13.2.2).
-pub fn not_modified(method: &Method, request: &HeaderMap, status: StatusCode, response: &HeaderMap) -> bool {
-    let conditional = matches!(*method, Method::GET | Method::HEAD) && status == StatusCode::OK;
-    conditional && crate::semantics::conditional::not_modified(request, response)
+pub fn not_modified(
+    method: &Method,
+    request: &HeaderMap,
+    status: StatusCode,
+    response: &HeaderMap,
+    now: SystemTime,
+) -> bool {
+    crate::semantics::conditional::not_modified(method, request, status, response, now)
 }
 
-/// Takes off what concerns only the connection to the origin (RFC 9110 section 7.6.1). Transfer-Encoding stays: the
-/// framework reads it to learn how the body ends, and writes its own.
+/// Takes off what concerns only the connection to the origin (RFC 9110 section 7.6.1), except what the framework reads
+/// itself: how the body ends, and whether the connection becomes another one.
 pub fn strip_hop_by_hop(response: &mut pingora::http::ResponseHeader) {
-    let fields = crate::semantics::fields::hop_by_hop(&response.headers);
-    for field in fields {
-        if field != http::header::TRANSFER_ENCODING && field != http::header::UPGRADE {
-            response.remove_header(&field);
+    let mut kept = response.headers.clone();
+    crate::semantics::fields::remove_hop_by_hop(&mut kept);
+    if kept.len() == response.headers.len() {
+        return;
+    }
+    let gone: Vec<HeaderName> = response.headers.keys().filter(|name| !kept.contains_key(*name)).cloned().collect();
+    for name in gone {
+        if name != http::header::TRANSFER_ENCODING && name != http::header::UPGRADE && name != http::header::CONNECTION {
+            response.remove_header(&name);
         }
     }
 }

@@ -42,7 +42,7 @@ impl Gate {
     }
 
     fn log_error(&self, session: &Session, error: &Error, ctx: &Context) {
-        let fault = ctx.fault.unwrap_or_else(|| Gate::fault_of(error));
+        let fault = ctx.fault.unwrap_or_else(|| super::fault::of_error(error));
         let origin = ctx.site.as_ref().map(|site| site.upstream.origin.name.as_str()).unwrap_or_default();
         let path = session.req_header().uri.path();
         let id = ctx.id;

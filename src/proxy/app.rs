@@ -1,6 +1,6 @@
 //! The listener's application: Pingora's proxy, with a deadline for the first header of a connection.
 
-use super::Gate;
+use super::Hooks;
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
@@ -9,10 +9,10 @@ use pingora::server::ShutdownWatch;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Pingora's proxy around [`Gate`].
+/// Pingora's proxy around [`Hooks`].
 pub struct App {
     /// The proxy.
-    pub proxy: Arc<HttpProxy<Gate>>,
+    pub proxy: Arc<HttpProxy<Hooks>>,
     /// How long a client may be silent before its header is complete.
     pub header_timeout: Duration,
 }

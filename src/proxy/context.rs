@@ -8,6 +8,7 @@ use crate::policy::decision::TierName;
 use crate::store::entry::Facts;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 /// One request on its way through.
@@ -69,6 +70,17 @@ pub struct Context {
     pub outcome: Option<(Outcome, Account)>,
     /// Age sent to the client.
     pub age: Option<u64>,
+    _active: Active,
+}
+
+/// Counts a request as long as it is under way.
+#[derive(Debug)]
+struct Active(Arc<AtomicUsize>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
 }
 
 /// A stored entry, or the fill of one, that a lookup found.
@@ -87,8 +99,9 @@ pub struct Found {
 }
 
 impl Context {
-    /// An empty one.
-    pub fn new() -> Self {
+    /// An empty one, counted in `active` until it is dropped.
+    pub fn new(active: &Arc<AtomicUsize>) -> Self {
+        active.fetch_add(1, Ordering::Relaxed);
         Context {
             id: RequestId::next(),
             started: Instant::now(),
@@ -118,6 +131,7 @@ impl Context {
             inputs: Vec::new(),
             outcome: None,
             age: None,
+            _active: Active(active.clone()),
         }
     }
 

@@ -25,10 +25,12 @@ pub mod stored;
 pub mod trust;
 pub mod upstream;
 
-use crate::lock::FillLock;
-use crate::outcome::Fault;
+use crate::config::{Config, MemoryTier as MemoryTierConfig};
+use crate::decide;
+use crate::lock::{FillLock, Uncacheable};
 use crate::policy::PolicyHost;
 use crate::store::Store;
+use crate::store::memory::MemoryTier;
 use crate::telemetry::access_log::AccessLog;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -41,14 +43,16 @@ use pingora::prelude::{Error, HttpPeer, Result};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use prediction::Prediction;
 use site::Live;
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The proxy: everything that requests share.
 pub struct Gate {
     /// Configuration in force.
     pub live: ArcSwap<Live>,
     /// Policies in force.
-    pub policies: Arc<PolicyHost>,
+    pub policies: PolicyHost,
     /// What is stored.
     pub store: &'static Store,
     /// One fill per key.
@@ -57,14 +61,76 @@ pub struct Gate {
     pub prediction: &'static Prediction,
     /// Where each request is logged.
     pub access_log: ArcSwap<Option<AccessLog>>,
+    /// Requests under way.
+    active: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    /// Builds what a configuration asks for. Storage, lock and memory of uncacheable keys live as long as the process,
+    /// because the framework refers to them from its connections.
+    pub fn new(config: Arc<Config>, access_log: Option<AccessLog>) -> Result<Self, String> {
+        let cache = &config.cache;
+        let memory = cache.memory.unwrap_or(MemoryTierConfig { capacity: 0, max_object: 0 });
+        let uncacheable: &'static Uncacheable = leak(Uncacheable::new(decide::NotStored::is_passing));
+        let tier = MemoryTier::new(memory.capacity, cache.max_variants);
+        let store: &'static Store = leak(Store::new(tier, memory.max_object, cache.lock.wait, uncacheable));
+        let lock = leak(FillLock::new(cache.lock.age, cache.lock.max_waiters));
+        let policies = PolicyHost::start(&config);
+        let live = Live::new(config, None)?;
+        Ok(Gate {
+            live: ArcSwap::from_pointee(live),
+            policies,
+            store,
+            lock,
+            prediction: leak(Prediction { uncacheable, store }),
+            access_log: ArcSwap::from_pointee(access_log),
+            active: Arc::default(),
+        })
+    }
+
+    /// Puts another configuration in force; requests under way end under the one that they began with.
+    pub fn replace(&self, config: Arc<Config>) -> Result<(), String> {
+        let live = Live::new(config.clone(), Some(&self.live.load()))?;
+        self.policies.replace(&config);
+        live.start();
+        self.live.store(Arc::new(live));
+        Ok(())
+    }
+
+    /// Requests under way.
+    pub fn active(&self) -> usize {
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// Writes out what the logs still hold.
+    pub fn close_logs(&self) {
+        if let Some(log) = self.access_log.load().as_ref() {
+            log.flush();
+        }
+    }
+}
+
+fn leak<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+/// [`Gate`] as the framework calls it.
+pub struct Hooks(pub Arc<Gate>);
+
+impl Deref for Hooks {
+    type Target = Gate;
+
+    fn deref(&self) -> &Gate {
+        &self.0
+    }
 }
 
 #[async_trait]
-impl ProxyHttp for Gate {
+impl ProxyHttp for Hooks {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context::new()
+        Context::new(&self.active)
     }
 
     fn init_downstream_modules(&self, _modules: &mut pingora::modules::http::HttpModules) {
@@ -163,7 +229,7 @@ impl ProxyHttp for Gate {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        self.prepare_for_origin(session, request, ctx)
+        self.prepare_for_origin(session, request, ctx).await
     }
 
     async fn upstream_response_filter(
@@ -220,12 +286,5 @@ impl ProxyHttp for Gate {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
         self.account_for(session, error, ctx);
-    }
-}
-
-impl Gate {
-    /// The fault that an error in the middle of a response means.
-    fn fault_of(error: &Error) -> Fault {
-        fault::of_error(error)
     }
 }

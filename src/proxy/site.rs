@@ -27,23 +27,30 @@ pub struct Live {
 
 impl Live {
     /// Builds what a configuration needs; origins that did not change keep their connections' and servers' state.
-    pub fn new(config: Arc<Config>, before: Option<&Live>) -> Self {
-        let upstreams: BTreeMap<&str, Arc<Upstream>> = config
-            .origins
-            .values()
-            .map(|origin| {
-                let kept = before.and_then(|before| before.upstream(&origin.name));
-                let kept = kept.filter(|upstream| *upstream.origin == **origin);
-                (origin.name.as_str(), kept.unwrap_or_else(|| Arc::new(Upstream::new(origin.clone()))))
-            })
-            .collect();
+    pub fn new(config: Arc<Config>, before: Option<&Live>) -> Result<Self, String> {
+        let mut upstreams: BTreeMap<&str, Arc<Upstream>> = BTreeMap::new();
+        for origin in config.origins.values() {
+            let kept = before.and_then(|before| before.upstream(&origin.name));
+            let upstream = match kept.filter(|upstream| *upstream.origin == **origin) {
+                Some(kept) => kept,
+                None => Arc::new(Upstream::new(origin.clone())?),
+            };
+            upstreams.insert(&origin.name, upstream);
+        }
         let sites = config.buckets.iter().filter_map(|bucket| {
             let upstream = upstreams.get(bucket.origin.name.as_str())?.clone();
             let site = Site { bucket: bucket.clone(), metrics: BucketMetrics::of(&bucket.name), upstream };
             Some((bucket.name.clone(), Arc::new(site)))
         });
         let sites = sites.collect();
-        Live { config, sites }
+        Ok(Live { config, sites })
+    }
+
+    /// Starts what runs beside requests. Called inside a runtime; does nothing for origins that it was called for before.
+    pub fn start(&self) {
+        for site in self.sites.values() {
+            site.upstream.start();
+        }
     }
 
     fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {

@@ -14,17 +14,13 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// `ca`: a PEM file of authorities to trust instead of the system's. A file that cannot be used is logged, and then
-    /// no connection to that origin comes about: trusting others instead would be worse.
-    pub fn new(origin: &str, ca: Option<&Path>, verify: bool) -> Self {
-        let authorities = ca.map(|ca| match read(ca) {
-            Ok(authorities) => authorities,
-            Err(e) => {
-                tracing::error!(origin, file = %ca.display(), error = %e, "the authorities of an origin cannot be read");
-                Arc::from([])
-            }
-        });
-        Trust { authorities, verify }
+    /// `ca`: a PEM file of authorities to trust instead of the system's.
+    pub fn new(ca: Option<&Path>, verify: bool) -> Result<Self, String> {
+        let authorities = match ca {
+            Some(ca) => Some(read(ca).map_err(|e| format!("ca: {}: {e}; name a PEM file of certificates", ca.display()))?),
+            None => None,
+        };
+        Ok(Trust { authorities, verify })
     }
 
     /// Asks the connector for these checks.

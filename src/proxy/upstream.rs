@@ -5,7 +5,8 @@ use super::context::Context;
 use super::request::DEBUG;
 use crate::config::{Origin, OriginKind};
 use crate::decide::RequestAction;
-use crate::origin::{Pool, S3OriginError, S3Refusal, S3Signer};
+use crate::origin::pool::HealthChecks;
+use crate::origin::{Pool, Prepared, S3Signer};
 use crate::outcome::Fault;
 use crate::proxy::trust::Trust;
 use http::header::{self, HeaderName};
@@ -13,7 +14,7 @@ use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorSource, ErrorType, HttpPeer, Result};
 use pingora::proxy::Session;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How long an idle connection to an origin is kept for the next request: shorter than the 75 s and 60 s after which
@@ -28,26 +29,41 @@ pub struct Upstream {
     pool: Pool,
     signer: Option<S3Signer>,
     trust: Trust,
+    /// Active health checks, once started; they end with the origin.
+    checks: OnceLock<Option<HealthChecks>>,
 }
 
 impl Upstream {
     /// Nothing is connected yet.
-    pub fn new(origin: Arc<Origin>) -> Self {
+    pub fn new(origin: Arc<Origin>) -> Result<Self, String> {
         let signer = match &origin.kind {
-            OriginKind::S3(bucket) => Some(S3Signer::new(bucket)),
+            OriginKind::S3(bucket) => {
+                Some(S3Signer::new(bucket).map_err(|e| format!("origins.{}.s3: {e}", origin.name))?)
+            }
             OriginKind::Http(_) => None,
         };
         let (ca, verify) = match &origin.kind {
             OriginKind::Http(http) => (http.ca.as_deref(), http.verify),
             OriginKind::S3(bucket) => (bucket.ca.as_deref(), bucket.verify),
         };
-        let trust = Trust::new(&origin.name, ca, verify);
-        Upstream { pool: Pool::new(&origin), signer, trust, origin }
+        let trust = Trust::new(ca, verify).map_err(|e| format!("origins.{}: {e}", origin.name))?;
+        Ok(Upstream { pool: Pool::new(&origin), signer, trust, checks: OnceLock::new(), origin })
     }
 
-    /// Starts active health checks, if the configuration has any.
+    /// Starts active health checks, if the configuration has any. Called inside a runtime.
     pub fn start(&self) {
-        self.pool.start_health_checks();
+        self.checks.get_or_init(|| self.pool.start_health_checks());
+    }
+
+    /// Whether requests to a bucket could be signed now.
+    pub fn check_credentials(&self) -> Result<(), String> {
+        match &self.signer {
+            Some(signer) => match signer.credentials().current() {
+                Ok(_) => Ok(()),
+                Err(e) => Err(format!("origins.{}.s3: {e}", self.origin.name)),
+            },
+            None => Ok(()),
+        }
     }
 
     /// Remembers whether a server could be reached.
@@ -76,7 +92,7 @@ impl Gate {
         })?;
         ctx.server = Some(picked.addr);
         ctx.asked = Some((Instant::now(), crate::clock::now()));
-        let mut peer = HttpPeer::new(picked.addr, picked.tls, picked.sni);
+        let mut peer = HttpPeer::new(picked.addr, picked.tls, picked.sni.to_string());
         let options = &mut peer.options;
         options.connection_timeout = Some(upstream.origin.connect_timeout);
         // The TLS handshake gets as long again as the connection.
@@ -155,10 +171,11 @@ fn sign(signer: &S3Signer, request: &mut RequestHeader, ctx: &mut Context) -> Re
     let query = request.uri.query().unwrap_or_default().to_owned();
     let prepared = signer.prepare(&request.method, &path, &query, crate::clock::now());
     let prepared = prepared.map_err(|e| {
-        let fault = match &e {
-            S3OriginError::Refused(S3Refusal::Forbidden(_)) => Fault::Forbidden,
-            S3OriginError::Refused(_) => Fault::BadTarget,
-            S3OriginError::Credentials(_) => Fault::Credentials,
+        let fault = match e.status().as_u16() {
+            403 => Fault::Forbidden,
+            414 => Fault::UriTooLong,
+            502 => Fault::Credentials,
+            _ => Fault::BadTarget,
         };
         if fault == Fault::Credentials {
             tracing::error!(id = %ctx.id, error = %e, "a request to the bucket could not be signed");
@@ -166,16 +183,14 @@ fn sign(signer: &S3Signer, request: &mut RequestHeader, ctx: &mut Context) -> Re
         ctx.fault = Some(fault);
         Error::create(ErrorType::HTTPStatus(fault.status()), ErrorSource::Internal, None, None)
     })?;
-    // A bucket learns nothing of the client but what it wants: whatever else a client sends could only change the
-    // meaning of the signature, or the answer behind the cache key's back.
-    let foreign: Vec<HeaderName> = request.headers.keys().filter(|name| prepared.drops(name)).cloned().collect();
+    let foreign: Vec<HeaderName> = request.headers.keys().filter(|name| Prepared::removes(name)).cloned().collect();
     for name in &foreign {
         request.remove_header(name);
     }
     for (name, value) in prepared.headers {
         request.insert_header(name, value)?;
     }
-    request.insert_header(header::HOST, prepared.host.as_str())?;
+    request.insert_header(header::HOST, prepared.host)?;
     request.set_raw_path(prepared.path_and_query.as_bytes())?;
     Ok(())
 }

@@ -43,6 +43,7 @@ const QUEUE: usize = 16 * 1024;
 enum Message {
     Line(Vec<u8>),
     Reopen,
+    Flush(SyncSender<()>),
 }
 
 /// Takes records.
@@ -56,6 +57,7 @@ impl std::fmt::Debug for Message {
         f.write_str(match self {
             Message::Line(_) => "line",
             Message::Reopen => "reopen",
+            Message::Flush(_) => "flush",
         })
     }
 }
@@ -90,6 +92,16 @@ impl AccessLog {
     }
 }
 
+impl AccessLog {
+    /// Returns once everything written so far is in the file.
+    pub fn flush(&self) {
+        let (done, written) = sync_channel(1);
+        if self.lines.send(Message::Flush(done)).is_ok() {
+            let _ = written.recv();
+        }
+    }
+}
+
 fn open(path: &Path) -> io::Result<File> {
     let opened = OpenOptions::new().create(true).append(true).open(path);
     opened.map_err(|e| io::Error::new(e.kind(), format!("{}: the access log cannot be opened: {e}", path.display())))
@@ -105,6 +117,10 @@ fn write_all(received: &Receiver<Message>, out: Box<dyn Write + Send>, target: &
                     if out.write_all(&line).is_err() {
                         metrics().access_log_dropped.inc();
                     }
+                }
+                Message::Flush(done) => {
+                    let _ = out.flush();
+                    let _ = done.send(());
                 }
                 Message::Reopen => {
                     let _ = out.flush();
