@@ -1,7 +1,6 @@
 //! The admin listener: health, metrics, statistics, policies.
 
 use crate::outcome::CACHE_NAME;
-use crate::policy::PolicyHost;
 use crate::proxy::Gate;
 use crate::telemetry::metrics;
 use async_trait::async_trait;
@@ -49,7 +48,7 @@ impl ServeHttp for Admin {
                 ("/readyz", true) => text(StatusCode::OK, "ready\n"),
                 ("/metrics", true) => self.metrics(),
                 ("/v1/stats", true) => json_answer(&self.stats()),
-                ("/v1/policies", true) => json_answer(&policies(&self.gate.policies, &self.gate)),
+                ("/v1/policies", true) => json_answer(&policies(&self.gate)),
                 ("/livez" | "/readyz" | "/metrics" | "/v1/stats" | "/v1/policies", false) => {
                     problem(StatusCode::METHOD_NOT_ALLOWED, "This path answers GET only.")
                 }
@@ -150,13 +149,13 @@ fn signed(count: u64) -> i64 {
 }
 
 /// Every bucket with a policy, and how that policy fares.
-fn policies(host: &PolicyHost, gate: &Gate) -> Value {
+fn policies(gate: &Gate) -> Value {
     let live = gate.live.load();
     let mut buckets: Vec<_> = live.sites().filter_map(|site| Some((site, site.bucket.policy.as_deref()?))).collect();
     buckets.sort_by(|(a, _), (b, _)| a.bucket.name.cmp(&b.bucket.name));
     let told = buckets.into_iter().map(|(site, name)| {
-        let policy = host.get(name);
-        let error = host.error(name).map(|e| json!({"file": *e.file, "line": e.line, "message": e.to_string()}));
+        let policy = gate.policies.get(name);
+        let error = policy.as_ref().and_then(|policy| policy.error()).map(|e| json!({"file": *e.file, "line": e.line, "message": e.to_string()}));
         json!({
             "bucket": *site.bucket.name,
             "file": policy.as_ref().map_or(name, |policy| policy.file()),

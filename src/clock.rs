@@ -13,16 +13,13 @@ pub fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// `a - b` in whole seconds, negative when `a` is earlier.
+/// `a - b` in whole seconds, rounded away from zero: a second that has begun still counts, on either side.
 pub fn seconds_between(a: SystemTime, b: SystemTime) -> i64 {
     fn whole(duration: Duration) -> i64 {
-        i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+        i64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
     }
     match a.duration_since(b) {
         Ok(later) => whole(later),
-        Err(earlier) => {
-            let earlier = earlier.duration();
-            -whole(earlier) - i64::from(earlier.subsec_nanos() > 0)
-        }
+        Err(earlier) => -whole(earlier.duration()),
     }
 }

@@ -1,7 +1,7 @@
 //! A decision, told: the shape that dry-run prints and that `Tidegate-Debug` carries.
 
 use crate::config::Bucket;
-use crate::decide::{Normalized, Request, RequestAction, RequestVerdict, ResponseAction, ResponseVerdict};
+use crate::decide::{NormalizedFields, Request, RequestAction, RequestVerdict, ResponseAction, ResponseVerdict};
 use crate::policy::decision::TierName;
 use crate::policy::{Input, Policy, PolicyError};
 use crate::semantics::vary::VaryFields;
@@ -104,7 +104,7 @@ impl Explanation {
         part: ResponsePart,
         error: Option<&PolicyError>,
         request: &Request<'_>,
-        normalized: &Normalized,
+        normalized: &NormalizedFields,
     ) -> Self {
         for name in &part.vary {
             let Ok(name) = HeaderName::try_from(name.as_str()) else { continue };

@@ -1,7 +1,9 @@
 //! `tidegate check`
 
-use super::{ConfigArg, ExitStatus, Format, Printer, Unusable, load, policy_names};
+use super::{ConfigArg, ExitStatus, Format, Printer, Unusable, load};
+use crate::config::Config;
 use crate::policy::PolicySet;
+use crate::proxy::upstream::Upstream;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -28,12 +30,13 @@ pub(super) fn run(args: &CheckArgs, printer: &Printer) -> ExitStatus {
         Ok(loaded) => {
             warnings.extend(loaded.warnings.iter().map(ToString::to_string));
             let config = loaded.config;
-            let names = policy_names(&config);
-            let (_, errors) = PolicySet::load(&config.policies.dir, &names, config.policies.limits);
+            let names = config.policy_names();
+            let (_, errors) = PolicySet::load(&config.policies.dir, &names, &config.policies.limits);
             problems.extend(errors.iter().map(|e| {
                 let told = json!({"file": *e.file, "line": e.line, "path": e.hook.as_str(), "message": e.message});
                 (e.to_string(), told)
             }));
+            problems.extend(unusable_origins(&config));
             summary = format!(
                 "{}: good: {} buckets, {} origins, {} policies\n",
                 config.file.display(),
@@ -58,4 +61,13 @@ pub(super) fn run(args: &CheckArgs, printer: &Printer) -> ExitStatus {
         }
     }
     if problems.is_empty() { ExitStatus::Good } else { ExitStatus::Bad }
+}
+
+/// What only building an origin can tell.
+fn unusable_origins(config: &Config) -> impl Iterator<Item = (String, Value)> {
+    let built = config.origins.values().map(|origin| Upstream::new(origin.clone()).map(drop));
+    built.filter_map(Result::err).map(|message| {
+        let file = config.file.display().to_string();
+        (format!("{file}: {message}"), json!({"file": file, "line": null, "message": message}))
+    })
 }

@@ -1,6 +1,6 @@
 //! `tidegate dry-run`
 
-use super::{ConfigArg, ExitStatus, Format, Printer, Unusable, load, policy_names};
+use super::{ConfigArg, ExitStatus, Format, Printer, Unusable, load};
 use crate::clock;
 use crate::config::Config;
 use crate::decide::{self, Request, Response, Target};
@@ -128,15 +128,10 @@ fn explain(config: &Config, asked: &Asked, args: &DryRunArgs) -> Result<Explanat
         let file = config.file.display();
         format!("{file}: no bucket serves host {host:?} and path {path:?}; the daemon would answer 404")
     })?;
-    let (policies, errors) = PolicySet::load(&config.policies.dir, &policy_names(config), config.policies.limits);
-    let policy = match bucket.policy.as_deref() {
-        None => None,
-        Some(name) => Some(policies.get(name).ok_or_else(|| {
-            let why = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-            format!("the policy of bucket {:?} cannot be loaded: {why}", bucket.name)
-        })?),
-    };
-    let policy = policy.as_deref();
+    let names: Vec<_> = bucket.policy.iter().cloned().collect();
+    // A policy that does not work is a decision as well: the one that the daemon would come to.
+    let (policies, _) = PolicySet::load(&config.policies.dir, &names, &config.policies.limits);
+    let policy = bucket.policy.as_deref().and_then(|name| policies.get(name)).map(AsRef::as_ref);
     let now = clock::now();
     let request = Request {
         method: &asked.method,
@@ -151,10 +146,11 @@ fn explain(config: &Config, asked: &Asked, args: &DryRunArgs) -> Result<Explanat
     if let Some(policy) = policy {
         // The first call on a thread also sets up its VM, which no later request pays for.
         let _ = crate::policy::normalize(policy, &HeaderMap::new());
-        take_inputs(false);
+        take_inputs();
     }
     let began = Instant::now();
     let verdict = decide::request(bucket, policy, &request);
+    let mut inputs = take_inputs();
     let response = asked.response.as_ref().map(|(status, headers)| {
         let max_object = config.cache.memory.map_or(0, |memory| memory.max_object);
         let response = Response { status: *status, headers, request_time: now, response_time: now, max_object };
@@ -162,7 +158,10 @@ fn explain(config: &Config, asked: &Asked, args: &DryRunArgs) -> Result<Explanat
         decide::response(bucket, policy, &verdict, &request, &response)
     });
     let took = began.elapsed();
-    let told = Explanation::of_request(bucket, policy, &verdict, &take_inputs(true), took);
+    inputs.extend(take_inputs());
+    inputs.sort();
+    inputs.dedup();
+    let told = Explanation::of_request(bucket, policy, &verdict, &inputs, took);
     Ok(match (response, &asked.response) {
         (Some(decided), Some((_, headers))) => {
             let part = ResponsePart::of(&decided, headers);

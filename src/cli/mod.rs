@@ -106,11 +106,3 @@ fn load(path: &Path) -> Result<Loaded, Unusable> {
     }
     Config::load(path, &|name| std::env::var(name).ok()).map_err(Unusable::Problems)
 }
-
-/// Names of the policy files that a configuration uses, each once.
-fn policy_names(config: &Config) -> Vec<std::sync::Arc<str>> {
-    let mut names: Vec<_> = config.buckets.iter().filter_map(|bucket| bucket.policy.clone()).collect();
-    names.sort();
-    names.dedup();
-    names
-}

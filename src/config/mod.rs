@@ -409,3 +409,13 @@ pub enum AccessLog {
     /// Appended to a file, which is opened again on SIGHUP.
     File(PathBuf),
 }
+
+impl Config {
+    /// Names of the policy files that buckets use, each once.
+    pub fn policy_names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<_> = self.buckets.iter().filter_map(|bucket| bucket.policy.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}

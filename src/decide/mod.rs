@@ -24,14 +24,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::time::SystemTime;
 
 /// Fields that a policy reduced, with their reduced values; `None` is absent.
-pub type Normalized = [(HeaderName, Option<HeaderValue>)];
+pub type NormalizedFields = [(HeaderName, Option<HeaderValue>)];
 
 /// What `deliver` wants.
 pub fn deliver(
     bucket: &Bucket,
     policy: &Policy,
     request: &Request<'_>,
-    normalized: &Normalized,
+    normalized: &NormalizedFields,
     status: u16,
     headers: &HeaderMap,
     cache: &CacheView<'_>,
@@ -42,7 +42,7 @@ pub fn deliver(
 
 /// The hash of a request's values for the fields that a stored response varies on (RFC 9111 section 4.1); `None` if it
 /// does not vary.
-pub fn variance(stored: &HeaderMap, request: &HeaderMap, normalized: &Normalized) -> Option<[u8; 16]> {
+pub fn variance(stored: &HeaderMap, request: &HeaderMap, normalized: &NormalizedFields) -> Option<[u8; 16]> {
     use crate::semantics::vary::{VaryFields, append_selecting, variance};
     let fields = VaryFields::of(stored);
     variance(&fields, &[], |name, out| match normalized.iter().find(|(reduced, _)| reduced == name) {

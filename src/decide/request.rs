@@ -1,15 +1,14 @@
 //! Before lookup.
 
-use super::Normalized;
+use super::NormalizedFields;
 use crate::clock::unix_seconds;
 use crate::config::{Bucket, OnError};
 use crate::key::PrimaryKey;
 use crate::outcome::BypassReason;
 use crate::policy::view::RequestView;
-use crate::policy::{ErrorKind, Policy, PolicyError};
+use crate::policy::{Normalized, Policy, PolicyError};
 use crate::semantics::request::RequestDirectives;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use smallvec::SmallVec;
+use http::{HeaderMap, Method, Uri};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -61,7 +60,7 @@ impl<'a> Request<'a> {
     }
 
     /// What a policy may see of it.
-    pub fn view(&self, bucket: &'a Bucket, normalized: &'a Normalized) -> RequestView<'a> {
+    pub fn view(&self, bucket: &'a Bucket, normalized: &'a NormalizedFields) -> RequestView<'a> {
         RequestView {
             method: self.method.as_str(),
             scheme: self.target.scheme,
@@ -83,7 +82,7 @@ pub struct RequestVerdict {
     /// What to do.
     pub action: RequestAction,
     /// Fields that the policy reduced.
-    pub normalized: SmallVec<[(HeaderName, Option<HeaderValue>); 2]>,
+    pub normalized: Normalized,
     /// The policy failed.
     pub error: Option<PolicyError>,
 }
@@ -110,14 +109,10 @@ impl RequestVerdict {
 pub fn request(bucket: &Bucket, policy: Option<&Policy>, request: &Request<'_>) -> RequestVerdict {
     let mut verdict = RequestVerdict {
         action: RequestAction::Bypass(BypassReason::NoTier),
-        normalized: SmallVec::new(),
+        normalized: Normalized::new(),
         error: None,
     };
     let mut wanted = crate::policy::decision::RequestDecision::default();
-    if policy.is_none() && bucket.policy.is_some() && bucket.on_error == OnError::Bypass {
-        // It was broken when the daemon started, and there is no good version to go on with.
-        return verdict.bypassed(BypassReason::PolicyError(ErrorKind::Load.as_str()));
-    }
     if let Some(policy) = policy {
         let decided = crate::policy::normalize(policy, request.headers).and_then(|normalized| {
             verdict.normalized = normalized;

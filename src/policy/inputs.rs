@@ -64,7 +64,6 @@ pub(super) enum Named {
 }
 
 /// What the last call on this thread read.
-#[derive(Default)]
 pub(super) struct Inputs {
     /// One bit for each field of each object, in the order of their declarations.
     fields: [u32; 4],
@@ -73,7 +72,17 @@ pub(super) struct Inputs {
     text: Vec<u8>,
 }
 
+impl Default for Inputs {
+    fn default() -> Self {
+        Inputs::new()
+    }
+}
+
 impl Inputs {
+    pub(super) const fn new() -> Self {
+        Inputs { fields: [0; 4], whole_query: false, names: Vec::new(), text: Vec::new() }
+    }
+
     #[inline]
     pub(super) fn clear(&mut self) {
         self.fields = [0; 4];
@@ -98,7 +107,8 @@ impl Inputs {
     pub(super) fn name(&mut self, kind: Named, name: &[u8]) {
         let name = name.get(..LONGEST_NAME).unwrap_or(name);
         let known = self.names.iter().any(|&(k, start, end)| {
-            k == kind && self.text.get(usize::from(start)..usize::from(end)).is_some_and(|n| n.eq_ignore_ascii_case(name))
+            k == kind
+                && self.text.get(usize::from(start)..usize::from(end)).is_some_and(|n| n.eq_ignore_ascii_case(name))
         });
         if known || self.names.len() >= MOST_NAMES {
             return;

@@ -5,7 +5,7 @@ use super::context::Context;
 use crate::clock;
 use crate::decide::RequestAction;
 use crate::outcome::{Account, BypassReason, Fault, Outcome};
-use crate::policy::{Input, take_inputs};
+use crate::policy::Input;
 use crate::telemetry::access_log::Record;
 use pingora::prelude::Error;
 use pingora::proxy::Session;
@@ -14,10 +14,6 @@ use serde_json::{Map, Value};
 impl Gate {
     /// Counts the request and writes it to the logs.
     pub(super) fn account_for(&self, session: &Session, error: Option<&Error>, ctx: &mut Context) {
-        if ctx.policy.is_some() {
-            // Nothing that one request read may show up in another's account.
-            take_inputs(false);
-        }
         if let Some(error) = error {
             self.log_error(session, error, ctx);
         }

@@ -3,7 +3,7 @@
 use super::site::Site;
 use crate::decide::{RequestVerdict, Target};
 use crate::outcome::{Account, Fault, ForwardReason, Outcome, StaleReason};
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyError};
 use crate::policy::decision::TierName;
 use crate::store::entry::Facts;
 use std::net::{IpAddr, Ipv4Addr};
@@ -63,7 +63,7 @@ pub struct Context {
     /// How long the decision before lookup took.
     pub decided_in: std::time::Duration,
     /// What was decided about the response, when the client may see it.
-    pub response_told: Option<(crate::explain::ResponsePart, Option<crate::policy::PolicyError>)>,
+    pub response_told: Option<(crate::explain::ResponsePart, Option<PolicyError>)>,
     /// What the policy read, when somebody wants to know.
     pub inputs: Vec<crate::policy::Input>,
     /// How it was answered.
@@ -133,6 +133,12 @@ impl Context {
             age: None,
             _active: Active(active.clone()),
         }
+    }
+
+    /// Notes that a call of the policy failed. What it meant for the request was decided already.
+    pub fn policy_failed(&mut self, site: &Site, error: &PolicyError) {
+        self.policy_error = Some(error.kind.as_str());
+        site.failures.note(&site.bucket.name, error);
     }
 
     /// The policy, unless it failed in this request.

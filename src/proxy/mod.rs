@@ -16,7 +16,9 @@
 pub mod account;
 pub mod app;
 pub mod context;
+mod failures;
 pub mod fault;
+mod policies;
 pub mod prediction;
 pub mod request;
 pub mod response;
@@ -28,7 +30,6 @@ pub mod upstream;
 use crate::config::{Config, MemoryTier as MemoryTierConfig};
 use crate::decide;
 use crate::lock::{FillLock, Uncacheable};
-use crate::policy::PolicyHost;
 use crate::store::Store;
 use crate::store::memory::MemoryTier;
 use crate::telemetry::access_log::AccessLog;
@@ -41,6 +42,7 @@ use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCache
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, HttpPeer, Result};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+pub use policies::Policies;
 use prediction::Prediction;
 use site::Live;
 use std::ops::Deref;
@@ -52,7 +54,7 @@ pub struct Gate {
     /// Configuration in force.
     pub live: ArcSwap<Live>,
     /// Policies in force.
-    pub policies: PolicyHost,
+    pub policies: Policies,
     /// What is stored.
     pub store: &'static Store,
     /// One fill per key.
@@ -75,7 +77,7 @@ impl Gate {
         let tier = MemoryTier::new(memory.capacity, cache.max_variants);
         let store: &'static Store = leak(Store::new(tier, memory.max_object, cache.lock.wait, uncacheable));
         let lock = leak(FillLock::new(cache.lock.age, cache.lock.max_waiters));
-        let policies = PolicyHost::start(&config);
+        let policies = Policies::load(&config);
         let live = Live::new(config, None)?;
         Ok(Gate {
             live: ArcSwap::from_pointee(live),

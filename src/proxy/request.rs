@@ -2,9 +2,11 @@
 
 use super::Gate;
 use super::context::Context;
+use super::failures;
 use crate::config::OriginKind;
 use crate::decide::{self, RequestAction, Target};
 use crate::lock::{AUTHORIZED, FillLock};
+use crate::policy::Hook;
 use crate::outcome::{BypassReason, Fault, ForwardReason};
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
@@ -69,10 +71,11 @@ impl Gate {
             has_body,
         };
         let began = ctx.debug.then(Instant::now);
+        let timed = ctx.policy.as_ref().and_then(|_| failures::time(Hook::Request));
         let verdict = decide::request(&site.bucket, ctx.policy.as_deref(), &view);
+        drop(timed);
         if let Some(error) = &verdict.error {
-            ctx.policy_error = Some(error.kind.as_str());
-            crate::policy::note_failure(&site.bucket.name, error);
+            ctx.policy_failed(&site, error);
         }
         ctx.decided_in = began.map(|began| began.elapsed()).unwrap_or_default();
         self.note_inputs(ctx);
@@ -80,12 +83,10 @@ impl Gate {
         Ok(())
     }
 
-    /// Keeps what the policy read, if the access log or the client wants to know.
+    /// Keeps what the policy's last call read, if the access log or the client wants to know.
     pub(super) fn note_inputs(&self, ctx: &mut Context) {
-        if ctx.policy.is_some() {
-            let wanted = ctx.debug || self.access_log.load().is_some();
-            let inputs = crate::policy::take_inputs(wanted);
-            for input in inputs {
+        if ctx.policy.is_some() && (ctx.debug || self.access_log.load().is_some()) {
+            for input in crate::policy::take_inputs() {
                 if !ctx.inputs.contains(&input) {
                     ctx.inputs.push(input);
                 }

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::decide::{self, RequestAction};
 use crate::explain::Explanation;
 use crate::outcome::{Account, BypassReason, CACHE_NAME, ForwardReason, Outcome, StaleReason, cache_status};
+use crate::policy::Hook;
 use crate::policy::decision::TierName;
 use crate::policy::view::CacheView;
 use crate::telemetry::metrics;
@@ -81,7 +82,7 @@ impl Gate {
         ctx: &mut Context,
     ) {
         let Some((site, policy)) = ctx.site.clone().zip(ctx.working_policy().cloned()) else { return };
-        if !policy.has_deliver() {
+        if !policy.has(Hook::Deliver) {
             return;
         }
         let view = decide::Request::of(session.req_header(), ctx);
@@ -104,10 +105,7 @@ impl Gate {
                     }
                 }
             }
-            Err(error) => {
-                ctx.policy_error = Some(error.kind.as_str());
-                crate::policy::note_failure(&site.bucket.name, &error);
-            }
+            Err(error) => ctx.policy_failed(&site, &error),
         }
         self.note_inputs(ctx);
     }
@@ -147,8 +145,7 @@ fn what_happened(session: &Session, ctx: &Context) -> (Outcome, Account) {
     let ttl = cache.maybe_cache_meta().map(|meta| clock::seconds_between(meta.fresh_until(), clock::now()));
     let tier = ctx.found.as_ref().and_then(|found| found.tier);
     let forward = |otherwise| ctx.forward.unwrap_or(otherwise);
-    let mut account =
-        Account { ttl, forward_status: ctx.origin_status, detail: policy_error, ..Account::default() };
+    let mut account = Account { forward_status: ctx.origin_status, detail: policy_error, ..Account::default() };
     let outcome = match cache.phase() {
         CachePhase::Hit => match (tier, ctx.stale) {
             (Some(tier), Some(reason)) => Outcome::Stale(tier, reason),
@@ -171,11 +168,11 @@ fn what_happened(session: &Session, ctx: &Context) -> (Outcome, Account) {
             Outcome::Revalidated(forward(ForwardReason::Stale))
         }
         CachePhase::RevalidatedNoCache(_) => Outcome::Revalidated(forward(ForwardReason::Stale)),
-        phase => {
-            account.ttl = None;
-            not_from_cache(phase, ctx, &mut account)
-        }
+        phase => not_from_cache(phase, ctx, &mut account),
     };
+    if matches!(outcome, Outcome::Hit(_) | Outcome::Stale(..) | Outcome::Revalidated(_)) {
+        account.ttl = ttl;
+    }
     (outcome, account)
 }
 

@@ -1,5 +1,6 @@
 //! A configuration in force: buckets with what they need at run time.
 
+use super::failures::Failures;
 use super::upstream::Upstream;
 use crate::config::{Bucket, Config};
 use crate::telemetry::BucketMetrics;
@@ -15,6 +16,8 @@ pub struct Site {
     pub metrics: BucketMetrics,
     /// Where it fetches.
     pub upstream: Arc<Upstream>,
+    /// What its policy did wrong.
+    pub failures: Failures,
 }
 
 /// A configuration at run time. Replaced whole when the file changes.
@@ -39,7 +42,7 @@ impl Live {
         }
         let sites = config.buckets.iter().filter_map(|bucket| {
             let upstream = upstreams.get(bucket.origin.name.as_str())?.clone();
-            let site = Site { bucket: bucket.clone(), metrics: BucketMetrics::of(&bucket.name), upstream };
+            let site = Site { bucket: bucket.clone(), metrics: BucketMetrics::of(&bucket.name), upstream, failures: Failures::default() };
             Some((bucket.name.clone(), Arc::new(site)))
         });
         let sites = sites.collect();

@@ -45,10 +45,10 @@ impl Gate {
         // A fill under way is as new as an answer can be; the policy judges what is stored.
         let policy = ctx.working_policy().filter(|_| found.tier.is_some());
         let judged = decide::hit(&site.bucket, policy.map(AsRef::as_ref), verdict, &view, &entry, &found.facts);
-        if let Some(error) = judged.error {
-            ctx.policy_error = Some(error.kind.as_str());
-            crate::policy::note_failure(&site.bucket.name, &error);
+        if let Some(error) = &judged.error {
+            ctx.policy_failed(&site, error);
         }
+        self.note_inputs(ctx);
         ctx.found = Some(found);
         ctx.forward = None;
         ctx.stale = None;
@@ -97,8 +97,7 @@ impl Gate {
             ctx.response_told = Some((ResponsePart::of(&decided, &head.headers), decided.error.clone()));
         }
         if let Some(error) = &decided.error {
-            ctx.policy_error = Some(error.kind.as_str());
-            crate::policy::note_failure(&site.bucket.name, error);
+            ctx.policy_failed(&site, error);
         }
         self.note_inputs(ctx);
         match decided.action {

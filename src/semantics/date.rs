@@ -155,8 +155,22 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     // Leap days before the year, counted from year 0; 719_528 days lie between 0000-01-01 and 1970-01-01.
     let years_before = year - 1;
     let leap_days = if year > 0 { years_before / 4 - years_before / 100 + years_before / 400 + 1 } else { 0 };
-    let days_before_month: i64 = (0..month).map(|earlier| days_in_month(year, earlier)).sum();
-    year * 365 + leap_days + days_before_month + (day - 1) - 719_528
+    let days_before_month = match month {
+        0 => 0,
+        1 => 31,
+        2 => 59,
+        3 => 90,
+        4 => 120,
+        5 => 151,
+        6 => 181,
+        7 => 212,
+        8 => 243,
+        9 => 273,
+        10 => 304,
+        _ => 334,
+    };
+    let leap_day = i64::from(month > 1 && is_leap(year));
+    year * 365 + leap_days + days_before_month + leap_day + (day - 1) - 719_528
 }
 
 fn year_of(time: SystemTime) -> i64 {

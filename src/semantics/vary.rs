@@ -105,17 +105,22 @@ fn length(bytes: usize) -> [u8; 4] {
 /// section 4.1): lines combined, spaces around commas removed; `Accept-Language` and `Accept-Encoding` also without
 /// regard to order, case and the spelling of weights. `false`: the request does not have the field.
 pub fn append_selecting(request: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) -> bool {
-    let mut lines = request.get_all(name).iter().map(|value| value.as_bytes());
-    let Some(first) = lines.next() else { return false };
+    let values = request.get_all(name);
+    let lines = || values.iter().map(|value| value.as_bytes());
+    if lines().next().is_none() {
+        return false;
+    }
     let is_preference = *name == header::ACCEPT_ENCODING || *name == header::ACCEPT_LANGUAGE;
-    let all = request.get_all(name).iter().map(|value| value.as_bytes());
-    if is_preference && normalize::append_preferences(all, out) {
+    if is_preference && normalize::append_preferences(lines(), out) {
         return true;
     }
-    normalize::append_compact(first, out);
-    for line in lines {
-        out.push(b',');
+    let mut between = false;
+    for line in lines() {
+        if between {
+            out.push(b',');
+        }
         normalize::append_compact(line, out);
+        between = true;
     }
     true
 }

@@ -2,7 +2,7 @@
 //!
 //! Labels hold values from the configuration or from closed sets, never from requests.
 
-pub use prometheus::IntCounter;
+pub use prometheus::{HistogramTimer, IntCounter};
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };

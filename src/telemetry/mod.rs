@@ -4,4 +4,4 @@ pub mod access_log;
 pub mod log;
 mod metrics;
 
-pub use metrics::{BucketMetrics, IntCounter, Metrics, metrics};
+pub use metrics::{BucketMetrics, HistogramTimer, IntCounter, Metrics, metrics};

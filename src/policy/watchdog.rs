@@ -1,0 +1,185 @@
+//! Stops scripts that run for too long.
+//!
+//! One thread looks at every VM each millisecond. When it has seen the same call of a VM for longer than its limit, it
+//! marks that call as expired and arms the VM's interrupt, which Luau allows from any thread. The VM then meets the
+//! interrupt at its next safepoint (a loop's back edge, a call, a return, each step of a pattern) and raises an error
+//! there, and again at each later one, so that `pcall` cannot swallow it.
+//!
+//! A call that starts costs one atomic store and one load, and never reads the clock. The interrupt compares the number
+//! of the call that expired with that of the call which runs, so one that fires late never kills the next call. The
+//! thread sleeps for good once no VM has been in a call for a second; the next call wakes it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::raw::Interrupt;
+
+/// How often the thread looks. A call is stopped at most this much (and a scheduling delay) after its limit.
+const TICK: Duration = Duration::from_millis(1);
+
+/// How long all VMs must be idle before the thread sleeps for good.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What the watchdog and one VM share.
+pub(super) struct Slot {
+    /// The number of the call that runs, odd; the next even number while none does.
+    call: AtomicU64,
+    /// The number of the last call that was found too long.
+    expired: AtomicU64,
+    /// Longest time of the call that runs, in microseconds.
+    limit: AtomicU64,
+    /// `None` once the VM is gone. The lock is held while the VM's memory is written to.
+    interrupt: Mutex<Option<Interrupt>>,
+}
+
+impl Slot {
+    /// A call starts. Pair with [`Slot::stop`].
+    #[inline]
+    pub(super) fn start(&self, limit: Duration) -> u64 {
+        let limit = limit.as_micros() as u64;
+        if self.limit.load(Ordering::Relaxed) != limit {
+            self.limit.store(limit, Ordering::Relaxed);
+        }
+        let call = self.call.load(Ordering::Relaxed).wrapping_add(1) | 1;
+        // This store must be seen by the watchdog before it decides to sleep, or the load below must see that it did:
+        // both sides use one total order.
+        self.call.store(call, Ordering::SeqCst);
+        if let Some(watchdog) = WATCHDOG.get()
+            && watchdog.asleep.load(Ordering::SeqCst)
+        {
+            watchdog.thread.unpark();
+        }
+        call
+    }
+
+    /// The call ended. `true` if it had been found too long.
+    #[inline]
+    pub(super) fn stop(&self) -> bool {
+        let call = self.call.load(Ordering::Relaxed);
+        self.call.store(call.wrapping_add(1), Ordering::Release);
+        self.expired.load(Ordering::Relaxed) == call
+    }
+
+    /// Whether the call that runs now has been found too long. Asked by the interrupt.
+    pub(super) fn is_expired(&self) -> bool {
+        self.expired.load(Ordering::Acquire) == self.call.load(Ordering::Relaxed)
+    }
+
+    fn expire(&self, call: u64) {
+        let interrupt = self.interrupt.lock();
+        if let Some(interrupt) = interrupt.as_ref() {
+            self.expired.store(call, Ordering::Release);
+            interrupt.arm();
+        }
+    }
+}
+
+struct Watchdog {
+    slots: Mutex<Vec<Arc<Slot>>>,
+    asleep: AtomicBool,
+    thread: Thread,
+}
+
+static WATCHDOG: OnceLock<Watchdog> = OnceLock::new();
+
+/// A VM under watch; dropping it ends the watch, and must happen before the VM is freed.
+pub(super) struct Watched {
+    slot: Arc<Slot>,
+}
+
+impl Watched {
+    /// Watches the VM that `interrupt` belongs to, starting the thread if this is the first one.
+    pub(super) fn new(interrupt: Interrupt) -> std::io::Result<Self> {
+        let watchdog = match WATCHDOG.get() {
+            Some(watchdog) => watchdog,
+            None => start()?,
+        };
+        let slot = Arc::new(Slot {
+            call: AtomicU64::new(0),
+            expired: AtomicU64::new(u64::MAX),
+            limit: AtomicU64::new(0),
+            interrupt: Mutex::new(Some(interrupt)),
+        });
+        watchdog.slots.lock().push(Arc::clone(&slot));
+        Ok(Watched { slot })
+    }
+
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // Under its lock: when this returns, nobody writes to the VM's memory any more.
+        self.slot.interrupt.lock().take();
+        if let Some(watchdog) = WATCHDOG.get() {
+            watchdog.slots.lock().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        }
+    }
+}
+
+fn start() -> std::io::Result<&'static Watchdog> {
+    static STARTING: Mutex<()> = Mutex::new(());
+    let _starting = STARTING.lock();
+    if let Some(watchdog) = WATCHDOG.get() {
+        return Ok(watchdog);
+    }
+    let handle = thread::Builder::new().name("policy-watchdog".into()).spawn(|| {
+        // The static is set right after this thread was made.
+        let watchdog = WATCHDOG.wait();
+        watch(watchdog);
+    })?;
+    let thread = handle.thread().clone();
+    Ok(WATCHDOG.get_or_init(|| Watchdog { slots: Mutex::new(Vec::new()), asleep: AtomicBool::new(false), thread }))
+}
+
+fn watch(watchdog: &Watchdog) -> ! {
+    // What was seen of each slot at the last tick: its call and since when it has been seen. A call is seen after it
+    // started, so none is ever found too long before it is, however late this thread is woken.
+    let mut seen: Vec<(*const Slot, u64, Instant)> = Vec::new();
+    let mut busy = Instant::now();
+    loop {
+        let now = Instant::now();
+        if look(watchdog, &mut seen, now) {
+            busy = now;
+        }
+        if now.duration_since(busy) < IDLE {
+            thread::sleep(TICK);
+            continue;
+        }
+        watchdog.asleep.store(true, Ordering::SeqCst);
+        let running = watchdog.slots.lock().iter().any(|slot| slot.call.load(Ordering::SeqCst) & 1 == 1);
+        if !running {
+            thread::park();
+        }
+        watchdog.asleep.store(false, Ordering::SeqCst);
+        busy = Instant::now();
+    }
+}
+
+/// One tick; whether any VM is in a call.
+fn look(watchdog: &Watchdog, seen: &mut Vec<(*const Slot, u64, Instant)>, now: Instant) -> bool {
+    let slots = watchdog.slots.lock();
+    let mut running = false;
+    let mut next = Vec::with_capacity(slots.len());
+    for slot in slots.iter() {
+        let call = slot.call.load(Ordering::Acquire);
+        if call & 1 == 0 {
+            continue;
+        }
+        running = true;
+        let address = Arc::as_ptr(slot);
+        let since = seen.iter().find(|(s, c, _)| *s == address && *c == call).map_or(now, |(_, _, since)| *since);
+        next.push((address, call, since));
+        if now.duration_since(since) >= Duration::from_micros(slot.limit.load(Ordering::Relaxed)) {
+            slot.expire(call);
+        }
+    }
+    *seen = next;
+    running
+}
