@@ -1,4 +1,4 @@
--- Images that the origin resizes and converts: /albums/alps/1.jpg?w=640&h=480&fit=cover&q=75&fmt=webp
+-- Images that the origin resizes and converts: /albums/alps/1.jpg?w=640&h=384&fit=cover&q=75&fmt=webp
 --
 -- Key        path, and w, h, fit, q and fmt with sizes and qualities raised to a step, so that a picture has a few hundred
 --            entries at most, whatever people ask for. A request between two steps (w=641) is answered with the stored

@@ -19,6 +19,9 @@ query.TRACKING = {
 -- The query without tracking parameters, in the order of names: `?b=1&utm_id=2&a=3` is `a=3&b=1`. Parameters of one
 -- name keep their order, because for `?sort=x&sort=y` it may count.
 function query.cleaned(given)
+  if #given == 0 then
+    return given
+  end
   return given:without(table.unpack(query.TRACKING)):sorted()
 end
 
