@@ -155,7 +155,10 @@ fn policies(gate: &Gate) -> Value {
     buckets.sort_by(|(a, _), (b, _)| a.bucket.name.cmp(&b.bucket.name));
     let told = buckets.into_iter().map(|(site, name)| {
         let policy = gate.policies.get(name);
-        let error = policy.as_ref().and_then(|policy| policy.error()).map(|e| json!({"file": *e.file, "line": e.line, "message": e.to_string()}));
+        let error = policy
+            .as_ref()
+            .and_then(|policy| policy.error())
+            .map(|e| json!({"file": *e.file, "line": e.line, "message": e.to_string()}));
         json!({
             "bucket": *site.bucket.name,
             "file": policy.as_ref().map_or(name, |policy| policy.file()),

@@ -85,10 +85,8 @@ impl Explanation {
         });
         Explanation {
             bucket: bucket.name.to_string(),
-            policy: policy.map(|policy| PolicyPart {
-                file: policy.file().to_owned(),
-                version: policy.version().to_owned(),
-            }),
+            policy: policy
+                .map(|policy| PolicyPart { file: policy.file().to_owned(), version: policy.version().to_owned() }),
             request: RequestPart { outcome, reason, key, vary: vary.collect() },
             response: None,
             inputs: inputs.iter().map(ToString::to_string).collect(),
@@ -136,7 +134,8 @@ impl ResponsePart {
     /// Tells a verdict on a response with these fields.
     pub fn of(verdict: &ResponseVerdict, headers: &HeaderMap) -> Self {
         let seconds = |duration: Duration| Some(duration.as_secs_f64());
-        let mut vary: Vec<String> = VaryFields::of(headers).names().iter().map(|name| name.as_str().to_owned()).collect();
+        let mut vary: Vec<String> =
+            VaryFields::of(headers).names().iter().map(|name| name.as_str().to_owned()).collect();
         match &verdict.action {
             ResponseAction::Pass(reason) => ResponsePart {
                 outcome: "pass",

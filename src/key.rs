@@ -14,6 +14,11 @@ pub struct KeyParts {
 }
 
 impl KeyParts {
+    /// No parts, with room for this many bytes of parts and frames.
+    pub fn with_capacity(bytes: usize) -> Self {
+        KeyParts { framed: Vec::with_capacity(bytes) }
+    }
+
     /// Appends one part.
     pub fn push(&mut self, part: &[u8]) {
         frame(&mut self.framed, part);

@@ -292,7 +292,9 @@ pub fn cache_status(outcome: &Outcome, account: &Account) -> String {
         }
         Outcome::Error(fault) => detail = Some(Cow::Borrowed(fault.as_str())),
     }
-    if let (Some(status), false) = (account.forward_status, matches!(outcome, Outcome::Stale(..) | Outcome::Hit(_))) {
+    if let (Some(status), false) =
+        (account.forward_status, matches!(outcome, Outcome::Stale(..) | Outcome::Hit(_) | Outcome::Bypass(_)))
+    {
         let _ = write!(out, "; fwd-status={status}");
     }
     if let Some(ttl) = account.ttl {

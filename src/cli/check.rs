@@ -1,11 +1,12 @@
 //! `tidegate check`
 
 use super::{ConfigArg, ExitStatus, Format, Printer, Unusable, load};
-use crate::config::Config;
+use crate::config::{Config, Policies};
 use crate::policy::PolicySet;
 use crate::proxy::upstream::Upstream;
 use clap::Args;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -26,16 +27,18 @@ pub(super) fn run(args: &CheckArgs, printer: &Printer) -> ExitStatus {
             printer.error(&message);
             return ExitStatus::Usage;
         }
-        Err(Unusable::Problems(found)) => problems.extend(found.iter().map(|p| (p.to_string(), p.to_json()))),
+        Err(Unusable::Problems(found)) => {
+            problems.extend(found.iter().map(|p| (p.to_string(), p.to_json())));
+            let named = Config::named_policies(&args.config.config, &|name| std::env::var(name).ok());
+            if let Some((policies, names)) = named {
+                problems.extend(broken(&policies, &names));
+            }
+        }
         Ok(loaded) => {
             warnings.extend(loaded.warnings.iter().map(ToString::to_string));
             let config = loaded.config;
             let names = config.policy_names();
-            let (_, errors) = PolicySet::load(&config.policies.dir, &names, &config.policies.limits);
-            problems.extend(errors.iter().map(|e| {
-                let told = json!({"file": *e.file, "line": e.line, "path": e.hook.as_str(), "message": e.message});
-                (e.to_string(), told)
-            }));
+            problems.extend(broken(&config.policies, &names));
             problems.extend(unusable_origins(&config));
             summary = format!(
                 "{}: good: {} buckets, {} origins, {} policies\n",
@@ -61,6 +64,16 @@ pub(super) fn run(args: &CheckArgs, printer: &Printer) -> ExitStatus {
         }
     }
     if problems.is_empty() { ExitStatus::Good } else { ExitStatus::Bad }
+}
+
+/// What is wrong with policies.
+fn broken(policies: &Policies, names: &[Arc<str>]) -> Vec<(String, Value)> {
+    let (_, errors) = PolicySet::load(&policies.dir, names, &policies.limits);
+    let told = errors.into_iter().map(|e| {
+        let json = json!({"file": *e.file, "line": e.line, "path": e.hook.as_str(), "message": e.message});
+        (e.to_string(), json)
+    });
+    told.collect()
 }
 
 /// What only building an origin can tell.

@@ -88,12 +88,13 @@ impl Asked {
             .map_err(|_| format!("-X {:?}: this is no method; methods are tokens such as GET", args.method))?;
         let url: Uri = args.url.parse().map_err(|e| format!("{:?}: this is no URL: {e}", args.url))?;
         let mut headers = fields(&args.headers, "-H")?;
-        let authority = match url.authority() {
-            Some(authority) => authority.to_string(),
-            None => headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned).ok_or_else(|| {
-                format!("{:?}: the URL names no host; write http://HOST/PATH or add -H 'host: HOST'", args.url)
-            })?,
-        };
+        let authority =
+            match url.authority() {
+                Some(authority) => authority.to_string(),
+                None => headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned).ok_or_else(
+                    || format!("{:?}: the URL names no host; write http://HOST/PATH or add -H 'host: HOST'", args.url),
+                )?,
+            };
         let scheme = if url.scheme_str() == Some("https") { "https" } else { "http" };
         let host = decide::host_of(&authority).ok_or_else(|| format!("{authority:?}: this is no valid host"))?;
         if let (false, Ok(value)) = (headers.contains_key(header::HOST), HeaderValue::from_str(&authority)) {

@@ -3,8 +3,8 @@
 use super::{ConfigArg, ExitStatus, Printer, Unusable, load};
 use crate::admin::Admin;
 use crate::config::{Config, Server as ServerConfig};
-use crate::proxy::{Gate, Hooks};
 use crate::proxy::app::App;
+use crate::proxy::{Gate, Hooks};
 use crate::reload::Reloader;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log;
@@ -76,7 +76,7 @@ fn serve(config: Arc<Config>, level: log::LevelHandle, upgrade: bool) -> Result<
 
     let mut proxy = http_proxy(&conf, Hooks(gate.clone()));
     proxy.handle_init_modules();
-    let app = App { proxy: Arc::new(proxy), header_timeout: config.server.limits.header_timeout };
+    let app = App::new(proxy, config.server.limits.header_timeout);
     let mut listener = Service::new("proxy".to_owned(), app);
     listener.threads = Some(config.server.threads);
     for address in &config.server.listen {
@@ -124,7 +124,9 @@ fn probe(config: &Config) -> Result<(), String> {
 
 fn can_listen(address: &SocketAddr) -> Result<(), String> {
     TcpListener::bind(address).map(drop).map_err(|e| {
-        format!("{address}: cannot listen there: {e}; stop what uses it, or choose another address in the configuration")
+        format!(
+            "{address}: cannot listen there: {e}; stop what uses it, or choose another address in the configuration"
+        )
     })
 }
 
@@ -143,11 +145,7 @@ fn framework_settings(server: &ServerConfig) -> ServerConf {
 }
 
 /// Ends a stopping process as soon as nobody waits for it, instead of after the whole of `server.drain`.
-fn leave_when_idle(
-    mut phases: tokio::sync::broadcast::Receiver<ExecutionPhase>,
-    gate: &Gate,
-    draining: &AtomicBool,
-) {
+fn leave_when_idle(mut phases: tokio::sync::broadcast::Receiver<ExecutionPhase>, gate: &Gate, draining: &AtomicBool) {
     while let Ok(phase) = phases.blocking_recv() {
         if matches!(phase, ExecutionPhase::GracefulTerminate | ExecutionPhase::GracefulUpgradeTransferringFds) {
             draining.store(true, Ordering::Release);

@@ -8,7 +8,7 @@ use super::expand::Env;
 use super::problem::Problem;
 use super::reader::{Reader, Section};
 use super::yaml::{self, Data, Node};
-use super::{Bucket, Config, decode};
+use super::{Bucket, Config, Policies, decode};
 
 /// A configuration that holds.
 #[derive(Debug, Clone)]
@@ -58,6 +58,24 @@ impl Config {
             Some(config) if found.problems.is_empty() => Ok(Loaded { config, warnings: found.warnings }),
             _ => Err(found.problems),
         }
+    }
+
+    /// The policies that a file names, even where the rest of it is wrong, so that they can be checked along with it.
+    pub fn named_policies(path: &Path, env: Env<'_>) -> Option<(Policies, Vec<Arc<str>>)> {
+        let text = std::fs::read_to_string(path).ok()?;
+        let root = yaml::parse(&text).ok()?;
+        let reader = Reader::new(path, env);
+        let named = reader.root(&root, |section| {
+            let policies = decode::policies(section);
+            let buckets = section.named("buckets", |_, bucket| bucket.get("policy", |value| value.text()));
+            let names: BTreeSet<Arc<str>> = buckets.into_iter().filter_map(|(_, name)| Some(name?.into())).collect();
+            // A file that does not exist was reported with the line that names it.
+            let names = names.into_iter().filter(|name| policies.dir.join(&**name).is_file()).collect();
+            (policies, names)
+        });
+        // What else is wrong with the file was reported when it was loaded.
+        drop(reader.finish());
+        Some(named)
     }
 
     /// The bucket that serves a request; see [`routes`](super::routes) for the rules. `host` is as the client sent it,

@@ -17,9 +17,11 @@ pub use request::{Request, RequestAction, RequestVerdict, Target, host_of, reque
 pub use response::{NotStored, Response, ResponseAction, ResponseVerdict, Storing, freshened, response, without_case};
 
 use crate::config::Bucket;
+use crate::key::PrimaryKey;
 use crate::policy::decision::DeliverDecision;
 use crate::policy::view::{CacheView, ResponseView};
 use crate::policy::{Policy, PolicyError};
+use crate::semantics::invalidation::invalidates;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::time::SystemTime;
 
@@ -38,6 +40,29 @@ pub fn deliver(
 ) -> Result<DeliverDecision, PolicyError> {
     let response = ResponseView { status, headers };
     crate::policy::call_deliver(policy, &request.view(bucket, normalized), &response, cache)
+}
+
+/// The keys of what an unsafe request that was answered so has changed (RFC 9111 section 4.4).
+///
+/// A policy may key on more than the URI. It is asked for the key of a GET that is otherwise like this request, which is
+/// the best that can be known of the requests that filled the entry.
+pub fn outdated(
+    bucket: &Bucket,
+    policy: Option<&Policy>,
+    request: &Request<'_>,
+    response: &pingora::http::ResponseHeader,
+) -> Vec<PrimaryKey> {
+    let target = request.semantic_target();
+    let changed = invalidates(request.method, response.status, target, &response.headers);
+    let keys = changed.into_iter().filter_map(|path_and_query| {
+        let uri = path_and_query.parse().ok()?;
+        let get = Request { method: &Method::GET, uri: &uri, upgrade: false, has_body: false, ..*request };
+        match self::request(bucket, policy, &get).action {
+            RequestAction::Lookup(key) => Some(key),
+            RequestAction::Bypass(_) => None,
+        }
+    });
+    keys.collect()
 }
 
 /// The hash of a request's values for the fields that a stored response varies on (RFC 9111 section 4.1); `None` if it
@@ -76,7 +101,8 @@ pub fn strip_hop_by_hop(response: &mut pingora::http::ResponseHeader) {
     }
     let gone: Vec<HeaderName> = response.headers.keys().filter(|name| !kept.contains_key(*name)).cloned().collect();
     for name in gone {
-        if name != http::header::TRANSFER_ENCODING && name != http::header::UPGRADE && name != http::header::CONNECTION {
+        if name != http::header::TRANSFER_ENCODING && name != http::header::UPGRADE && name != http::header::CONNECTION
+        {
             response.remove_header(&name);
         }
     }

@@ -59,6 +59,15 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// What is asked for, as the rules of HTTP see it.
+    pub fn semantic_target(&self) -> crate::semantics::target::Target<'a> {
+        crate::semantics::target::Target {
+            scheme: self.target.scheme,
+            authority: &self.target.authority,
+            path_and_query: path_and_query(self.uri),
+        }
+    }
+
     /// What a policy may see of it.
     pub fn view(&self, bucket: &'a Bucket, normalized: &'a NormalizedFields) -> RequestView<'a> {
         RequestView {

@@ -120,7 +120,8 @@ impl NotStored {
 
     /// Whether a reason of that name may not hold for the next request for the same key, so that it is not remembered.
     pub fn is_passing(name: &'static str) -> bool {
-        let of_request = [NotStorable::RequestNoStore, NotStorable::Method, NotStorable::Interim, NotStorable::NotModified];
+        let of_request =
+            [NotStorable::RequestNoStore, NotStorable::Method, NotStorable::Interim, NotStorable::NotModified];
         of_request.iter().any(|rule| rule.as_str() == name) || matches!(name, "policy-error" | "server-error")
     }
 }
@@ -146,7 +147,10 @@ pub fn response(
                 let kind = error.kind.as_str();
                 failed = Some(error);
                 if bucket.on_error == OnError::Bypass {
-                    return ResponseVerdict { action: ResponseAction::Pass(NotStored::PolicyError(kind)), error: failed };
+                    return ResponseVerdict {
+                        action: ResponseAction::Pass(NotStored::PolicyError(kind)),
+                        error: failed,
+                    };
                 }
             }
         }
@@ -186,11 +190,7 @@ fn admit(
     storable(&StoreInput {
         // The cache fetches with GET whatever a HEAD asked for.
         method: &Method::GET,
-        target: crate::semantics::target::Target {
-            scheme: request.target.scheme,
-            authority: &request.target.authority,
-            path_and_query: request.uri.path_and_query().map_or("/", |target| target.as_str()),
-        },
+        target: request.semantic_target(),
         request: request.headers,
         status,
         response: response.headers,
@@ -239,7 +239,8 @@ impl Storing {
             head.remove_header(field);
         }
         let names = head.headers.get_all(header::VARY).into_iter().filter_map(|value| value.to_str().ok());
-        let mut names: Vec<String> = names.flat_map(|list| list.split(',')).map(|name| name.trim().to_owned()).collect();
+        let mut names: Vec<String> =
+            names.flat_map(|list| list.split(',')).map(|name| name.trim().to_owned()).collect();
         let before = names.len();
         for extra in &self.vary {
             if !names.iter().any(|name| name.eq_ignore_ascii_case(extra)) {

@@ -48,6 +48,13 @@ struct Module {
     bytecode: Arc<[u8]>,
 }
 
+/// A module as it was read.
+struct Required {
+    module: Module,
+    source: Vec<u8>,
+    file: Arc<str>,
+}
+
 impl Code {
     pub(super) fn has(&self, hook: Hook) -> bool {
         Hook::FUNCTIONS.iter().zip(self.hooks).any(|(h, has)| *h == hook && has)
@@ -79,7 +86,10 @@ const MOST_MODULES: usize = 256;
 
 /// The top level of a policy may take this many times the time of a call: it runs once for each thread, builds tables,
 /// and there is no request that could be served without it.
-pub(super) const LOAD_FACTOR: u32 = 10;
+const LOAD_FACTOR: u32 = 10;
+
+/// But no longer than this, unless a single call may.
+const LONGEST_LOAD: Duration = Duration::from_secs(1);
 
 /// How people know a file of the policies folder: the folder's own name, and the path below it.
 pub(super) fn shown(dir: &Path, name: &str) -> Arc<str> {
@@ -101,10 +111,10 @@ pub(super) fn evaluate(dir: &Path, name: &str, limits: &PolicyLimits) -> Result<
     digest.update(&source);
 
     // What `require` reads on the way, and the first error that it met, which says more than the error it raises.
-    let modules: RefCell<BTreeMap<String, (Module, Vec<u8>, Arc<str>)>> = RefCell::default();
+    let modules: RefCell<BTreeMap<String, Required>> = RefCell::default();
     let failed: RefCell<Option<PolicyError>> = RefCell::new(None);
     let loader = |wanted: &str| {
-        let (module, source, file) = find_module(dir, wanted).map_err(|e| match e {
+        let required = find_module(dir, wanted).map_err(|e| match e {
             NotFound::Nowhere(message) => message,
             NotFound::Broken(error) => {
                 let message = error.to_string();
@@ -112,12 +122,12 @@ pub(super) fn evaluate(dir: &Path, name: &str, limits: &PolicyLimits) -> Result<
                 message
             }
         })?;
-        let found = (Arc::clone(&module.chunk), Arc::clone(&module.bytecode));
+        let found = (Arc::clone(&required.module.chunk), Arc::clone(&required.module.bytecode));
         let mut modules = modules.borrow_mut();
         if modules.len() >= MOST_MODULES {
             return Err(format!("a policy may require at most {MOST_MODULES} modules"));
         }
-        modules.insert(wanted.to_owned(), (module, source, file));
+        modules.insert(wanted.to_owned(), required);
         Ok(found)
     };
 
@@ -136,7 +146,7 @@ pub(super) fn evaluate(dir: &Path, name: &str, limits: &PolicyLimits) -> Result<
         Ok::<_, Misshapen>(keys)
     });
     let mut files = vec![Arc::clone(&file)];
-    files.extend(modules.borrow().values().map(|(_, _, file)| Arc::clone(file)));
+    files.extend(modules.borrow().values().map(|required| Arc::clone(&required.file)));
     match outcome {
         Err(fault) => {
             let error = engine::explain(&file, &files, Hook::Load, limits, load_time(limits), fault);
@@ -151,9 +161,9 @@ pub(super) fn evaluate(dir: &Path, name: &str, limits: &PolicyLimits) -> Result<
     }
     let Some(shape) = shape else { return Err(broken(String::from("the policy was not inspected"))) };
     let mut kept = BTreeMap::new();
-    for (name, (module, source, _)) in modules.take() {
-        digest.update(&source);
-        kept.insert(name, module);
+    for (name, required) in modules.take() {
+        digest.update(&required.source);
+        kept.insert(name, required.module);
     }
     Ok(Code {
         uid,
@@ -169,7 +179,7 @@ pub(super) fn evaluate(dir: &Path, name: &str, limits: &PolicyLimits) -> Result<
 
 /// Longest time of a policy's top level.
 pub(super) fn load_time(limits: &PolicyLimits) -> Duration {
-    limits.time.saturating_mul(LOAD_FACTOR)
+    limits.time.saturating_mul(LOAD_FACTOR).min(LONGEST_LOAD).max(limits.time)
 }
 
 fn next_uid() -> u64 {
@@ -208,7 +218,7 @@ enum NotFound {
     Broken(PolicyError),
 }
 
-fn find_module(dir: &Path, wanted: &str) -> Result<(Module, Vec<u8>, Arc<str>), NotFound> {
+fn find_module(dir: &Path, wanted: &str) -> Result<Required, NotFound> {
     if !is_inside(wanted) || wanted.ends_with(".lua") || wanted.ends_with(".luau") {
         return Err(NotFound::Nowhere(format!(
             "require({wanted:?}): give the name of another file of the policies folder without its ending, such as \"common\" or \"lib/urls\""
@@ -224,7 +234,7 @@ fn find_module(dir: &Path, wanted: &str) -> Result<(Module, Vec<u8>, Arc<str>), 
     let source = read(&dir.join(&name), &file).map_err(NotFound::Broken)?;
     let bytecode = compile(&source, &file).map_err(NotFound::Broken)?;
     let chunk = Arc::from(chunk_name(&file));
-    Ok((Module { chunk, bytecode }, source, file))
+    Ok(Required { module: Module { chunk, bytecode }, source, file })
 }
 
 /// `=` makes Luau print the rest as it is. It cuts what is longer than 255 bytes.

@@ -129,6 +129,77 @@ pub const CACHE: &[Field] = &[
     field("ttl", "number?", "Seconds of freshness left, if stored.", "cache.ttl == 30"),
 ];
 
+/// What hooks may return, one table of fields for each hook. The examples are what a hook returns.
+pub const DECISIONS: [Declared; 4] = [
+    Declared { name: "request", fields: REQUEST_DECISION },
+    Declared { name: "response", fields: RESPONSE_DECISION },
+    Declared { name: "hit", fields: HIT_DECISION },
+    Declared { name: "deliver", fields: DELIVER_DECISION },
+];
+
+/// What `request` may return.
+pub const REQUEST_DECISION: &[Field] = &[
+    field(
+        "bypass",
+        "string | boolean",
+        "Keeps the cache out of the request, and says why.",
+        r#"{ bypass = "authorized" }"#,
+    ),
+    field(
+        "key",
+        "{ KeyPart } | KeyPart",
+        "What follows bucket and host in the cache key; without it, the URI as sent.",
+        r#"{ key = { req.path, req.query:only("w") } }"#,
+    ),
+];
+
+/// What `response` may return.
+pub const RESPONSE_DECISION: &[Field] = &[
+    field("ttl", "number | string", "How long it is fresh: seconds, or a duration.", r#"{ ttl = "1h30m" }"#),
+    field(
+        "stale_while_revalidate",
+        "number | string",
+        "How long it is served stale while it is fetched again.",
+        r#"{ stale_while_revalidate = "10m" }"#,
+    ),
+    field(
+        "stale_if_error",
+        "number | string",
+        "How long it is served stale when the origin fails.",
+        r#"{ stale_if_error = "1d" }"#,
+    ),
+    field(
+        "vary",
+        "{ string } | string",
+        "Request header fields that select a variant, besides those in `Vary`.",
+        r#"{ vary = { "accept-encoding" } }"#,
+    ),
+    field("tags", "{ string } | string", "Names that a purge can use.", r#"{ tags = { "media" } }"#),
+    field("tiers", "{ Tier } | Tier", "Where it may be kept; without it, anywhere.", r#"{ tiers = { "memory" } }"#),
+    field("store", "boolean", "`false`: it is not stored.", "{ store = false }"),
+    field("reason", "string", "Why it is not stored.", r#"{ store = false, reason = "draft" }"#),
+    field(
+        "override",
+        "{ Override } | Override",
+        "Safety rules that are set aside.",
+        r#"{ ttl = 60, override = { "set-cookie" } }"#,
+    ),
+];
+
+/// What `hit` may return.
+pub const HIT_DECISION: &[Field] = &[
+    field("revalidate", "boolean", "Asks the origin before it is served.", "{ revalidate = entry.age > 60 }"),
+    field("miss", "boolean", "Fetches it as if it were not stored.", "{ miss = entry.hits > 1000 }"),
+];
+
+/// What `deliver` may return.
+pub const DELIVER_DECISION: &[Field] = &[field(
+    "headers",
+    "{ [string]: string | number | false }",
+    "Response header fields to set, or to remove with `false`.",
+    r#"{ headers = { ["x-cache"] = cache.status, server = false } }"#,
+)];
+
 const fn function(
     name: &'static str,
     kind: &'static str,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::decision::{DeliverDecision, HitDecision, Overrides, RequestDecision, ResponseDecision, TierName};
+use super::declare::{DELIVER_DECISION, Field, HIT_DECISION, REQUEST_DECISION, RESPONSE_DECISION};
 use super::error::{Hook, suggestion};
 use super::library::{LONGEST_DURATION, parse_duration};
 use super::raw::{Table, Value};
@@ -43,18 +44,20 @@ fn returned<'r>(hook: Hook, value: Value<'r>) -> Result<Option<Table<'r>>, Probl
 }
 
 /// The name of a field in a decision.
-fn field_name<'r>(key: &'r Value<'_>, names: &[&'static str]) -> Result<&'r [u8], Problem> {
+fn field_name<'r>(key: &'r Value<'_>, fields: &[Field]) -> Result<&'r [u8], Problem> {
     match key {
         Value::Text(name) => Ok(name),
-        other => {
-            Err(format!("a decision has named fields, not a {} as a key; there are {}", other.kind(), names.join(", ")))
-        }
+        other => Err(format!(
+            "a decision has named fields, not a {} as a key; there are {}",
+            other.kind(),
+            fields.iter().map(|field| field.name).collect::<Vec<_>>().join(", ")
+        )),
     }
 }
 
-fn unknown(name: &[u8], names: &[&'static str]) -> Problem {
+fn unknown(name: &[u8], fields: &[Field]) -> Problem {
     let name = String::from_utf8_lossy(name.get(..64).unwrap_or(name)).into_owned();
-    format!("unknown field {name:?} in the decision{}", suggestion(&name, names.iter().copied()))
+    format!("unknown field {name:?} in the decision{}", suggestion(&name, fields.iter().map(|field| field.name)))
 }
 
 fn wrong_type<T>(field: &str, wanted: &str, got: &Value<'_>) -> Result<T, Problem> {
@@ -63,13 +66,11 @@ fn wrong_type<T>(field: &str, wanted: &str, got: &Value<'_>) -> Result<T, Proble
 
 // === request ===
 
-const REQUEST: &[&str] = &["bypass", "key"];
-
 pub(super) fn request(value: Value<'_>) -> Result<RequestDecision, Problem> {
     let mut decision = RequestDecision::default();
     let Some(table) = returned(Hook::Request, value)? else { return Ok(decision) };
     table.each(|key, value| {
-        match field_name(&key, REQUEST)? {
+        match field_name(&key, REQUEST_DECISION)? {
             b"key" => decision.key = Some(key_parts(value)?),
             b"bypass" => {
                 decision.bypass = match value {
@@ -79,7 +80,7 @@ pub(super) fn request(value: Value<'_>) -> Result<RequestDecision, Problem> {
                     other => return wrong_type("bypass", "a reason (a string) or true", &other),
                 }
             }
-            name => return Err(unknown(name, REQUEST)),
+            name => return Err(unknown(name, REQUEST_DECISION)),
         }
         Ok(())
     })?;
@@ -98,40 +99,48 @@ fn reason(field: &str, text: &[u8]) -> Result<String, Problem> {
 }
 
 fn key_parts(value: Value<'_>) -> Result<KeyParts, Problem> {
-    let mut parts = KeyParts::default();
+    // Room for a usual key, so that it is allocated once.
+    let mut parts = KeyParts::with_capacity(120);
     let Value::Table(table) = value else {
         key_part(&value, 1, &mut |part| parts.push(part))?;
         return Ok(parts);
     };
-    let mut next = 1u32;
-    // Parts that come out of order: a table that was filled piece by piece keeps some of them in its hash part.
-    let mut late: Vec<(u32, Vec<u8>)> = Vec::new();
-    table.each(|index, value| {
-        let index = position("key", &index, MOST_PARTS)?;
-        if index == next {
-            next += 1;
-            key_part(&value, index, &mut |part| parts.push(part))?;
-        } else {
-            key_part(&value, index, &mut |part| late.push((index, part.to_vec())))?;
+    let in_order = table.list(|index, value| {
+        if index as usize > MOST_PARTS {
+            return Err(format!("key has an element {index}; at most {MOST_PARTS} are allowed"));
         }
-        if parts.framed_len() > MOST_KEY_BYTES {
-            return Err(format!("key has more than {MOST_KEY_BYTES} bytes"));
-        }
-        Ok(())
+        key_part(&value, index, &mut |part| parts.push(part))?;
+        bounded_key(&parts)
     })?;
-    late.sort_unstable_by_key(|(index, _)| *index);
-    for (index, part) in late {
-        if index != next {
-            return Err(hole("key", next, index));
-        }
-        next += 1;
-        parts.push(&part);
-        if parts.framed_len() > MOST_KEY_BYTES {
-            return Err(format!("key has more than {MOST_KEY_BYTES} bytes"));
-        }
+    if !in_order {
+        parts = scattered_key_parts(&table)?;
     }
     if parts.is_empty() {
         return Err(String::from("key has no parts; leave it out for the URI as sent"));
+    }
+    Ok(parts)
+}
+
+fn bounded_key(parts: &KeyParts) -> Result<(), Problem> {
+    if parts.framed_len() > MOST_KEY_BYTES { Err(format!("key has more than {MOST_KEY_BYTES} bytes")) } else { Ok(()) }
+}
+
+/// A key whose table is no plain list: with a hole, with other fields, or filled piece by piece so that its elements are
+/// in no order.
+fn scattered_key_parts(table: &Table<'_>) -> Result<KeyParts, Problem> {
+    let mut found: Vec<(u32, Vec<u8>)> = Vec::new();
+    table.each(|index, value| {
+        let index = position("key", &index, MOST_PARTS)?;
+        key_part(&value, index, &mut |part| found.push((index, part.to_vec())))
+    })?;
+    found.sort_unstable_by_key(|(index, _)| *index);
+    let mut parts = KeyParts::default();
+    for (expected, (index, part)) in (1u32..).zip(&found) {
+        if *index != expected {
+            return Err(hole("key", expected, *index));
+        }
+        parts.push(part);
+        bounded_key(&parts)?;
     }
     Ok(parts)
 }
@@ -190,15 +199,12 @@ fn key_part(value: &Value<'_>, index: u32, push: &mut dyn FnMut(&[u8])) -> Resul
 
 // === response ===
 
-const RESPONSE: &[&str] =
-    &["ttl", "stale_while_revalidate", "stale_if_error", "vary", "tags", "tiers", "store", "reason", "override"];
-
 pub(super) fn response(value: Value<'_>) -> Result<ResponseDecision, Problem> {
     let mut decision = ResponseDecision::default();
     let Some(table) = returned(Hook::Response, value)? else { return Ok(decision) };
     let (mut store, mut why) = (true, None);
     table.each(|key, value| {
-        match field_name(&key, RESPONSE)? {
+        match field_name(&key, RESPONSE_DECISION)? {
             b"ttl" => decision.ttl = Some(duration("ttl", value)?),
             b"stale_while_revalidate" => {
                 decision.stale_while_revalidate = Some(duration("stale_while_revalidate", value)?);
@@ -226,7 +232,7 @@ pub(super) fn response(value: Value<'_>) -> Result<ResponseDecision, Problem> {
                 Value::Text(text) => why = Some(reason("reason", text)?),
                 other => return wrong_type("reason", "a string", &other),
             },
-            name => return Err(unknown(name, RESPONSE)),
+            name => return Err(unknown(name, RESPONSE_DECISION)),
         }
         Ok(())
     })?;
@@ -328,16 +334,14 @@ fn list<T>(
 
 // === hit ===
 
-const HIT: &[&str] = &["revalidate", "miss"];
-
 pub(super) fn hit(value: Value<'_>) -> Result<HitDecision, Problem> {
     let Some(table) = returned(Hook::Hit, value)? else { return Ok(HitDecision::Serve) };
     let (mut revalidate, mut miss) = (false, false);
     table.each(|key, value| {
-        let (name, flag) = match field_name(&key, HIT)? {
+        let (name, flag) = match field_name(&key, HIT_DECISION)? {
             b"revalidate" => ("revalidate", &mut revalidate),
             b"miss" => ("miss", &mut miss),
-            name => return Err(unknown(name, HIT)),
+            name => return Err(unknown(name, HIT_DECISION)),
         };
         match value {
             Value::Bool(b) => *flag = b,
@@ -354,8 +358,6 @@ pub(super) fn hit(value: Value<'_>) -> Result<HitDecision, Problem> {
 }
 
 // === deliver ===
-
-const DELIVER: &[&str] = &["headers"];
 
 /// Fields that say how the message is framed or belong to the connection (RFC 9110 section 7.6.1): the proxy's own.
 const FRAMING: [&str; 10] = [
@@ -374,7 +376,7 @@ const FRAMING: [&str; 10] = [
 pub(super) fn deliver(value: Value<'_>) -> Result<DeliverDecision, Problem> {
     let mut decision = DeliverDecision::default();
     let Some(table) = returned(Hook::Deliver, value)? else { return Ok(decision) };
-    table.each(|key, value| match field_name(&key, DELIVER)? {
+    table.each(|key, value| match field_name(&key, DELIVER_DECISION)? {
         b"headers" => match value {
             Value::Table(headers) => headers.each(|name, value| {
                 let header = delivered(name, value)?;
@@ -389,7 +391,7 @@ pub(super) fn deliver(value: Value<'_>) -> Result<DeliverDecision, Problem> {
             }),
             other => wrong_type("headers", "a table of names and values", &other),
         },
-        name => Err(unknown(name, DELIVER)),
+        name => Err(unknown(name, DELIVER_DECISION)),
     })?;
     decision.headers.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
     Ok(decision)

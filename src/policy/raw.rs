@@ -91,10 +91,13 @@ thread_local! {
 }
 
 /// What runs on this thread, if anything does.
+///
+/// # Safety
+/// Only for C functions that a VM calls, which let the reference go before they return.
 #[inline]
-fn running<'f>() -> Option<&'f Running<'f>> {
-    // SAFETY: the pointer is null except between the creation and the end of an `Entered`, which borrows what it points
-    // to. Only C functions ask, they run inside that span, and they let the reference go before they return.
+unsafe fn running<'f>() -> Option<&'f Running<'f>> {
+    // SAFETY: the pointer is null except between the creation and the end of an `Entered`, whose maker keeps what it
+    // points to; C functions run inside that span.
     unsafe { RUNNING.get().cast::<Running<'f>>().as_ref() }
 }
 
@@ -230,9 +233,9 @@ unsafe fn take_fault(state: *mut lua_State, status: c_int, expired: bool, run: &
 
 /// Message handler of every protected call: writes down where the script is, and leaves the value alone.
 unsafe extern "C-unwind" fn on_error(state: *mut lua_State) -> c_int {
-    if let Some(run) = running() {
-        // SAFETY: `ar` is filled by `lua_getinfo` before it is read, its strings live as long as the function.
-        unsafe {
+    // SAFETY: `ar` is filled by `lua_getinfo` before it is read, its strings live as long as the function.
+    unsafe {
+        if let Some(run) = running() {
             for level in 1..64 {
                 let mut ar = mem::zeroed::<ffi::lua_Debug>();
                 if ffi::lua_getinfo(state, level, c"sl".as_ptr(), &mut ar) == 0 {
@@ -372,6 +375,40 @@ pub(super) struct Table<'r> {
 }
 
 impl<'r> Table<'r> {
+    /// Calls `f` with the elements of a list in order, from 1. `false` if the table is no plain list, after any number of
+    /// calls: then [`Table::each`] tells more.
+    ///
+    /// A table of `n` elements is walked by positions: first the array part, then the nodes of the hash part. If the
+    /// elements are all there, and nothing is behind position `n`, then there is nothing else: whatever part of them is
+    /// in the hash part would fill the nodes before that position alone, and push another entry behind it.
+    #[inline]
+    pub(super) fn list<E>(&self, mut f: impl FnMut(u32, Value<'_>) -> Result<(), E>) -> Result<bool, E> {
+        // SAFETY: as in `each`; one slot is needed here and two for the look behind the end.
+        unsafe {
+            let top = ffi::lua_gettop(self.state);
+            let length = ffi::lua_objlen_(self.state, self.index);
+            if top > ffi::LUA_MINSTACK - 2 {
+                return Ok(false);
+            }
+            // What an iteration finds from there on is not part of the list.
+            let rest = ffi::lua_rawiter(self.state, self.index, length);
+            ffi::lua_settop(self.state, top);
+            if rest >= 0 {
+                return Ok(false);
+            }
+            for i in 1..=length {
+                if ffi::lua_rawgeti_(self.state, self.index, i) == ffi::LUA_TNIL {
+                    ffi::lua_settop(self.state, top);
+                    return Ok(false);
+                }
+                let outcome = f(i as u32, read(self.state, top + 1, self.run));
+                ffi::lua_settop(self.state, top);
+                outcome?;
+            }
+            Ok(true)
+        }
+    }
+
     /// Calls `f` with every key and value, without metamethods: array part first, in order.
     pub(super) fn each<E>(&self, mut f: impl FnMut(Value<'_>, Value<'_>) -> Result<(), E>) -> Result<(), E> {
         // SAFETY: the table stays at its index while `'r` lives. Two slots are needed; the guard keeps within the 20
@@ -493,7 +530,12 @@ impl<'a> Args<'a> {
 
     /// Length of a text; 0 for anything else.
     pub(super) fn length_of_text(&self, i: usize) -> usize {
-        if matches!(self.get(i), Given::Text(_)) { self.length(i) } else { 0 }
+        let mut length = 0;
+        if let Some(i) = self.index(i) {
+            // SAFETY: the index exists; the length of what is not a string is set to 0.
+            unsafe { ffi::lua_tolstringatom(self.state, i, &mut length, ptr::null_mut()) };
+        }
+        length
     }
 
     /// Length of a text or table; 0 for anything else.

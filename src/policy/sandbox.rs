@@ -206,7 +206,7 @@ fn most(given: usize, limit: usize, what: &str) -> Result<(), String> {
 }
 
 fn product(args: &Args<'_>, limit: usize) -> Result<(), String> {
-    let (subject, pattern) = (args.length(1), args.length(2));
+    let (subject, pattern) = (args.length_of_text(1), args.length_of_text(2));
     if subject.saturating_mul(pattern) > limit {
         return Err(format!(
             "a pattern of {pattern} bytes is too long for a text of {subject}: their product may be at most {limit}"

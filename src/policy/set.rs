@@ -1,5 +1,6 @@
 //! The policies that are in force.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -112,7 +113,7 @@ impl Policy {
             name: Arc::clone(&self.name),
             file: Arc::clone(&self.file),
             version: code.as_ref().map(|code| code.version()).unwrap_or_default(),
-            loaded_at: if same { self.loaded_at } else { SystemTime::now() },
+            loaded_at: if same { self.loaded_at } else { crate::clock::now() },
             error,
             code,
             counters: Arc::clone(&self.counters),
@@ -214,7 +215,7 @@ impl PolicySet {
                 name: Arc::from(name),
                 file: candidate::shown(dir, name),
                 version: code.as_ref().map(|code| code.version()).unwrap_or_default(),
-                loaded_at: SystemTime::now(),
+                loaded_at: crate::clock::now(),
                 error,
                 code,
                 counters: Arc::default(),
@@ -308,7 +309,8 @@ struct Shard(AtomicU64);
 impl Sharded {
     #[inline]
     fn add(&self) {
-        let mine = SHARD.try_with(|shard| *shard).unwrap_or(0);
+        let mine = SHARD.get();
+        let mine = if mine == 0 { choose_shard() } else { mine };
         if let Some(shard) = self.0.get(mine % 8) {
             shard.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -319,8 +321,15 @@ impl Sharded {
     }
 }
 
-static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
-
 thread_local! {
-    static SHARD: usize = NEXT_SHARD.fetch_add(1, Ordering::Relaxed);
+    /// This thread's shard; 0 until it has one.
+    static SHARD: Cell<usize> = const { Cell::new(0) };
+}
+
+#[cold]
+fn choose_shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    let mine = NEXT.fetch_add(1, Ordering::Relaxed).max(1);
+    SHARD.set(mine);
+    mine
 }

@@ -26,6 +26,8 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// What the watchdog and one VM share.
 pub(super) struct Slot {
+    /// No other slot of this process has it.
+    id: u64,
     /// The number of the call that runs, odd; the next even number while none does.
     call: AtomicU64,
     /// The number of the last call that was found too long.
@@ -98,7 +100,9 @@ impl Watched {
             Some(watchdog) => watchdog,
             None => start()?,
         };
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let slot = Arc::new(Slot {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             call: AtomicU64::new(0),
             expired: AtomicU64::new(u64::MAX),
             limit: AtomicU64::new(0),
@@ -138,10 +142,18 @@ fn start() -> std::io::Result<&'static Watchdog> {
     Ok(WATCHDOG.get_or_init(|| Watchdog { slots: Mutex::new(Vec::new()), asleep: AtomicBool::new(false), thread }))
 }
 
+/// What was seen of a slot at the last tick.
+#[derive(Clone, Copy)]
+struct Seen {
+    slot: u64,
+    call: u64,
+    /// When that call was seen first. It started before, so none is found too long before it is, however late this thread
+    /// is woken.
+    since: Instant,
+}
+
 fn watch(watchdog: &Watchdog) -> ! {
-    // What was seen of each slot at the last tick: its call and since when it has been seen. A call is seen after it
-    // started, so none is ever found too long before it is, however late this thread is woken.
-    let mut seen: Vec<(*const Slot, u64, Instant)> = Vec::new();
+    let mut seen = Vec::new();
     let mut busy = Instant::now();
     loop {
         let now = Instant::now();
@@ -162,24 +174,22 @@ fn watch(watchdog: &Watchdog) -> ! {
     }
 }
 
-/// One tick; whether any VM is in a call.
-fn look(watchdog: &Watchdog, seen: &mut Vec<(*const Slot, u64, Instant)>, now: Instant) -> bool {
+/// One tick; whether any VM is in a call or was since the last tick.
+fn look(watchdog: &Watchdog, seen: &mut Vec<Seen>, now: Instant) -> bool {
     let slots = watchdog.slots.lock();
-    let mut running = false;
+    let mut active = false;
     let mut next = Vec::with_capacity(slots.len());
     for slot in slots.iter() {
         let call = slot.call.load(Ordering::Acquire);
-        if call & 1 == 0 {
-            continue;
-        }
-        running = true;
-        let address = Arc::as_ptr(slot);
-        let since = seen.iter().find(|(s, c, _)| *s == address && *c == call).map_or(now, |(_, _, since)| *since);
-        next.push((address, call, since));
-        if now.duration_since(since) >= Duration::from_micros(slot.limit.load(Ordering::Relaxed)) {
+        let before = seen.iter().find(|before| before.slot == slot.id && before.call == call);
+        let since = before.map_or(now, |before| before.since);
+        next.push(Seen { slot: slot.id, call, since });
+        let running = call & 1 == 1;
+        active |= running || before.is_none();
+        if running && now.duration_since(since) >= Duration::from_micros(slot.limit.load(Ordering::Relaxed)) {
             slot.expire(call);
         }
     }
     *seen = next;
-    running
+    active
 }

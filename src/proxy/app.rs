@@ -1,24 +1,46 @@
-//! The listener's application: Pingora's proxy, with a deadline for the first header of a connection.
+//! The listener's application: Pingora's proxy, on connections that hold nothing back, with a deadline for headers.
 
 use super::Hooks;
+use super::prompt::PromptStream;
 use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Pingora's proxy around [`Hooks`].
-pub struct App {
-    /// The proxy.
-    pub proxy: Arc<HttpProxy<Hooks>>,
-    /// How long a client may be silent before its header is complete.
-    pub header_timeout: Duration,
+/// Takes connections.
+pub struct App(Arc<Requests>);
+
+impl App {
+    /// `header_timeout`: how long a client may be silent before its header is complete.
+    pub fn new(proxy: HttpProxy<Hooks>, header_timeout: Duration) -> Self {
+        App(Arc::new(Requests { proxy: Arc::new(proxy), header_timeout }))
+    }
 }
 
 #[async_trait]
-impl HttpServerApp for App {
+impl ServerApp for App {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let prompt: Stream = Box::new(PromptStream::new(stream));
+        ServerApp::process_new(&self.0, prompt, shutdown).await
+    }
+
+    async fn cleanup(&self) {
+        ServerApp::cleanup(&*self.0).await;
+    }
+}
+
+/// Takes the requests of a connection.
+struct Requests {
+    proxy: Arc<HttpProxy<Hooks>>,
+    header_timeout: Duration,
+}
+
+#[async_trait]
+impl HttpServerApp for Requests {
     async fn process_new_http(
         self: &Arc<Self>,
         mut session: ServerSession,

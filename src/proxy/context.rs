@@ -3,8 +3,8 @@
 use super::site::Site;
 use crate::decide::{RequestVerdict, Target};
 use crate::outcome::{Account, Fault, ForwardReason, Outcome, StaleReason};
-use crate::policy::{Policy, PolicyError};
 use crate::policy::decision::TierName;
+use crate::policy::{Policy, PolicyError};
 use crate::store::entry::Facts;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

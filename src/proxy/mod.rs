@@ -20,6 +20,7 @@ mod failures;
 pub mod fault;
 mod policies;
 pub mod prediction;
+pub mod prompt;
 pub mod request;
 pub mod response;
 pub mod site;

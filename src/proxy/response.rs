@@ -20,7 +20,7 @@ use std::fmt::Write;
 
 impl Gate {
     /// Looks at the origin's answer as it comes in.
-    pub(super) fn receive_from_origin(&self, _session: &Session, response: &mut ResponseHeader, ctx: &mut Context) {
+    pub(super) fn receive_from_origin(&self, session: &Session, response: &mut ResponseHeader, ctx: &mut Context) {
         decide::strip_hop_by_hop(response);
         if response.status.is_informational() {
             return;
@@ -37,11 +37,21 @@ impl Gate {
                 site.upstream.report(server, true);
             }
         }
+        self.invalidate(session, response, ctx);
         if !response.headers.contains_key(header::DATE) {
             // RFC 9110 section 6.6.1: a recipient with a clock records when it came.
             let _ = response.insert_header(header::DATE, httpdate::fmt_http_date(clock::now()));
         }
         ctx.validated = (status == 304).then(|| response.headers.clone());
+    }
+
+    /// Forgets what an unsafe request that succeeded has changed (RFC 9111 section 4.4).
+    fn invalidate(&self, session: &Session, response: &ResponseHeader, ctx: &Context) {
+        let request = decide::Request::of(session.req_header(), ctx);
+        let Some(site) = &ctx.site else { return };
+        for key in decide::outdated(&site.bucket, ctx.working_policy().map(AsRef::as_ref), &request, response) {
+            self.store.forget(&key);
+        }
     }
 
     /// Puts the account of what happened on a response, and lets the policy have the last touch.

@@ -42,7 +42,12 @@ impl Live {
         }
         let sites = config.buckets.iter().filter_map(|bucket| {
             let upstream = upstreams.get(bucket.origin.name.as_str())?.clone();
-            let site = Site { bucket: bucket.clone(), metrics: BucketMetrics::of(&bucket.name), upstream, failures: Failures::default() };
+            let site = Site {
+                bucket: bucket.clone(),
+                metrics: BucketMetrics::of(&bucket.name),
+                upstream,
+                failures: Failures::default(),
+            };
             Some((bucket.name.clone(), Arc::new(site)))
         });
         let sites = sites.collect();

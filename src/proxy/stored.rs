@@ -2,6 +2,7 @@
 
 use super::Gate;
 use super::context::{Context, Found};
+use super::prompt::PromptStream;
 use crate::clock;
 use crate::decide::{self, HitVerdict, ResponseAction};
 use crate::explain::ResponsePart;
@@ -14,6 +15,7 @@ use pingora::cache::{CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, Resp
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, ErrorSource, ErrorType};
 use pingora::proxy::Session;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl Gate {
@@ -27,6 +29,12 @@ impl Gate {
         ctx: &mut Context,
     ) -> Option<ForcedFreshness> {
         let found = look_at(meta, hit, ctx)?;
+        if let Some(following) = hit.as_any_mut().downcast_mut::<FillHit>() {
+            let connection = session.stream().and_then(|stream| stream.as_any().downcast_ref::<PromptStream>());
+            if let Some(connection) = connection {
+                following.before_waiting(Arc::new(connection.outlet()));
+            }
+        }
         let site = ctx.site.clone()?;
         let verdict = ctx.verdict.as_ref()?;
         let request = session.req_header();
@@ -117,7 +125,7 @@ impl Gate {
                     head,
                 );
                 meta.set_epoch_override(now.checked_sub(storing.facts.initial_age).unwrap_or(now));
-                meta.extensions_mut().insert(std::sync::Arc::new(storing.facts));
+                meta.extensions_mut().insert(Arc::new(storing.facts));
                 RespCacheable::Cacheable(meta)
             }
         }

@@ -17,7 +17,9 @@ impl Trust {
     /// `ca`: a PEM file of authorities to trust instead of the system's.
     pub fn new(ca: Option<&Path>, verify: bool) -> Result<Self, String> {
         let authorities = match ca {
-            Some(ca) => Some(read(ca).map_err(|e| format!("ca: {}: {e}; name a PEM file of certificates", ca.display()))?),
+            Some(ca) => {
+                Some(read(ca).map_err(|e| format!("ca: {}: {e}; name a PEM file of certificates", ca.display()))?)
+            }
             None => None,
         };
         Ok(Trust { authorities, verify })

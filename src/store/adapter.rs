@@ -1,25 +1,22 @@
 //! The store as Pingora's cache sees it.
 
-use super::entry::{Entry, EntryId, Facts, StoredHead};
-use super::fill::{Fill, FillReader, Filled};
 use super::Store;
+use super::entry::{Entry, EntryId, Facts, StoredHead};
+use super::fill::{BeforeWaiting, Fill, FillReader, Filled};
 use crate::policy::decision::TierName;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::cache::key::{CacheHashKey, CompactCacheKey};
+use pingora::cache::predictor::CacheablePredictor;
 use pingora::cache::storage::{HandleHit, HandleMiss, MissFinishType, PurgeOutcome, PurgeTarget};
 use pingora::cache::trace::SpanHandle;
-use pingora::cache::predictor::CacheablePredictor;
 use pingora::cache::{CacheKey, CacheMeta, HitHandler, MissHandler, NoCacheReason, PurgeType, Storage};
 use pingora::prelude::{Error, ErrorType, Result};
 use std::any::Any;
 use std::sync::Arc;
 
 fn id_of(key: &CacheKey) -> EntryId {
-    EntryId {
-        primary: u128::from_be_bytes(key.primary_bin()),
-        variant: key.variance_bin().map(u128::from_be_bytes),
-    }
+    EntryId { primary: u128::from_be_bytes(key.primary_bin()), variant: key.variance_bin().map(u128::from_be_bytes) }
 }
 
 fn id_of_compact(key: &CompactCacheKey) -> EntryId {
@@ -36,11 +33,7 @@ fn facts_of(meta: &CacheMeta) -> Arc<Facts> {
 
 #[async_trait]
 impl Storage for Store {
-    async fn lookup(
-        &'static self,
-        key: &CacheKey,
-        _trace: &SpanHandle,
-    ) -> Result<Option<(CacheMeta, HitHandler)>> {
+    async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
         let id = id_of(key);
         if let Some(fill) = self.joinable_fill(&id, key.primary_key()) {
             return Ok(Some((fill.head.to_meta(), Box::new(FillHit::new(fill.reader(false))))));
@@ -196,11 +189,17 @@ pub struct FillHit {
     skip: u64,
     /// Bytes still wanted.
     wanted: u64,
+    before_waiting: Option<Arc<dyn BeforeWaiting>>,
 }
 
 impl FillHit {
     fn new(reader: FillReader) -> Self {
-        FillHit { reader, skip: 0, wanted: u64::MAX }
+        FillHit { reader, skip: 0, wanted: u64::MAX, before_waiting: None }
+    }
+
+    /// Has something done before each wait for the fill to go on.
+    pub fn before_waiting(&mut self, what: Arc<dyn BeforeWaiting>) {
+        self.before_waiting = Some(what);
     }
 
     /// What is followed.
@@ -213,8 +212,9 @@ impl FillHit {
 impl HandleHit for FillHit {
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
         while self.wanted > 0 {
-            let piece = self.reader.read().await;
-            let Some(mut piece) = piece.map_err(|e| Error::because(ErrorType::ReadError, "following a fill", e))? else {
+            let piece = self.reader.read(self.before_waiting.as_ref()).await;
+            let Some(mut piece) = piece.map_err(|e| Error::because(ErrorType::ReadError, "following a fill", e))?
+            else {
                 return Ok(None);
             };
             let skipped = self.skip.min(piece.len() as u64);

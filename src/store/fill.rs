@@ -13,8 +13,10 @@ use super::entry::{Facts, StoredHead};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -130,7 +132,13 @@ pub enum Filled {
 
 impl Fill {
     /// Begins a fill.
-    pub fn new(key: Box<[u8]>, head: Arc<StoredHead>, facts: Arc<Facts>, expected: Option<u64>, limits: FillLimits) -> Self {
+    pub fn new(
+        key: Box<[u8]>,
+        head: Arc<StoredHead>,
+        facts: Arc<Facts>,
+        expected: Option<u64>,
+        limits: FillLimits,
+    ) -> Self {
         Fill {
             key,
             head,
@@ -312,6 +320,12 @@ fn join(pieces: &VecDeque<Bytes>) -> Bytes {
     }
 }
 
+/// Something to be done before a reader waits for the rest of its fill.
+pub trait BeforeWaiting: Send + Sync {
+    /// Does it. Called until it is ready.
+    fn poll_before_waiting(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
 /// Follows a fill from its first byte.
 #[derive(Debug)]
 pub struct FillReader {
@@ -326,8 +340,8 @@ impl FillReader {
         &self.fill
     }
 
-    /// The next piece; `None` after the last of a sealed fill.
-    pub async fn read(&mut self) -> Result<Option<Bytes>, ReadError> {
+    /// The next piece; `None` after the last of a sealed fill. Whatever is to be done before a wait is done first.
+    pub async fn read(&mut self, before: Option<&Arc<dyn BeforeWaiting>>) -> Result<Option<Bytes>, ReadError> {
         loop {
             let fill = self.fill.clone();
             let moved = fill.moved.notified();
@@ -336,6 +350,9 @@ impl FillReader {
             moved.as_mut().enable();
             if let Some(answer) = self.take() {
                 return answer;
+            }
+            if let Some(before) = before {
+                poll_fn(|cx| before.poll_before_waiting(cx)).await;
             }
             moved.await;
         }

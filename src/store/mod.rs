@@ -13,6 +13,7 @@ pub mod entry;
 pub mod fill;
 pub mod memory;
 
+use crate::key::PrimaryKey;
 use crate::lock::Uncacheable;
 use crate::telemetry::{IntCounter, metrics};
 use entry::{Entry, EntryId};
@@ -56,10 +57,19 @@ impl Store {
         stalled_after: Duration,
         uncacheable: &'static Uncacheable,
     ) -> Self {
-        let limits = FillLimits { max_object, max_in_flight: memory.capacity(), in_flight: Arc::new(AtomicU64::new(0)) };
+        let limits =
+            FillLimits { max_object, max_in_flight: memory.capacity(), in_flight: Arc::new(AtomicU64::new(0)) };
         let lookups = |result| metrics().tier_lookups.with_label_values(&["memory", result]);
         let counters = Counters { hit: lookups("hit"), miss: lookups("miss") };
-        Store { memory, fills: RwLock::default(), filling: AtomicUsize::new(0), limits, stalled_after, uncacheable, counters }
+        Store {
+            memory,
+            fills: RwLock::default(),
+            filling: AtomicUsize::new(0),
+            limits,
+            stalled_after,
+            uncacheable,
+            counters,
+        }
     }
 
     /// Largest body that is kept.
@@ -81,6 +91,11 @@ impl Store {
     /// Requests that follow another's fill now.
     pub fn followers(&self) -> usize {
         self.fills.read().values().flatten().map(|fill| fill.followers()).sum()
+    }
+
+    /// Forgets what is stored under the key. Its variants are found through the first one, so they go with it.
+    pub fn forget(&self, key: &PrimaryKey) {
+        self.memory.remove(&EntryId { primary: key.hash(), variant: None });
     }
 
     fn joinable_fill(&self, id: &EntryId, key: &[u8]) -> Option<Arc<Fill>> {

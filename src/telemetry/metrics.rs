@@ -2,10 +2,10 @@
 //!
 //! Labels hold values from the configuration or from closed sets, never from requests.
 
-pub use prometheus::{HistogramTimer, IntCounter};
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+pub use prometheus::{HistogramTimer, IntCounter};
 use std::sync::LazyLock;
 
 /// The process's metrics.
@@ -125,7 +125,8 @@ impl Metrics {
         let waiters = IntGauge::new("tidegate_fill_waiters", "Requests that wait for another's fill, or follow it.");
         let waiters = waiters.expect("valid metric");
         registry.register(Box::new(waiters.clone())).expect("declared once");
-        let dropped = IntCounter::new("tidegate_access_log_dropped_total", "Access log lines that could not be written.");
+        let dropped =
+            IntCounter::new("tidegate_access_log_dropped_total", "Access log lines that could not be written.");
         let dropped = dropped.expect("valid metric");
         registry.register(Box::new(dropped.clone())).expect("declared once");
         #[cfg(target_os = "linux")]
@@ -142,7 +143,11 @@ impl Metrics {
                 REQUEST_BUCKETS,
             ),
             tier_lookups: counters("tidegate_tier_lookups_total", "Lookups in a tier.", &["tier", "result"]),
-            tier_evictions: counters("tidegate_tier_evictions_total", "Entries that a tier let go.", &["tier", "cause"]),
+            tier_evictions: counters(
+                "tidegate_tier_evictions_total",
+                "Entries that a tier let go.",
+                &["tier", "cause"],
+            ),
             tier_bytes: gauges("tidegate_tier_bytes", "Bytes that a tier holds.", &["tier"]),
             tier_items: gauges("tidegate_tier_items", "Entries that a tier holds.", &["tier"]),
             policy_reloads: counters("tidegate_policy_reloads_total", "Policy reloads.", &["result"]),

@@ -116,7 +116,7 @@ async fn inputs_are_the_fields_that_the_policy_read() {
 #[tokio::test]
 async fn what_a_client_sends_cannot_break_a_line() {
     let (_origin, proxy) = start().await;
-    proxy.get("/a?%22%0a=\"}{\\").header("x-skip", "\"}\\").await;
+    proxy.get("/a?%22%0a={}").header("x-skip", "\"}\\").await;
     proxy.get("/a").await;
     assert_eq!(lines(&proxy, 2).await.len(), 2);
 }

@@ -115,7 +115,7 @@ async fn policies_have_their_shape() {
     let policies = proxy.policies().await;
     let [policy] = policies.as_array().unwrap().as_slice() else { panic!("one policy, not {policies}") };
     assert_fields(policy, &["bucket", "file", "version", "loaded_at", "error", "calls", "errors"]);
-    assert_eq!((&policy["bucket"], &policy["file"]), (&"main".into(), &"main.lua".into()));
+    assert_eq!((&policy["bucket"], &policy["file"]), (&"main".into(), &"policies/main.lua".into()));
     assert!(policy["error"].is_null());
     assert!(policy["calls"].as_u64() >= Some(4), "{policy}");
     assert_eq!(policy["errors"], 0);

@@ -95,7 +95,7 @@ async fn a_response_without_a_date_gets_one() {
 #[tokio::test]
 async fn the_origins_date_is_kept() {
     let origin = Origin::start().await;
-    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let date = httpdate::fmt_http_date(tidegate::clock::now());
     origin.on("/a", Reply::fresh("a").header("date", &date));
     let proxy = Proxy::plain(&origin).await;
     for _ in 0..2 {
@@ -213,7 +213,7 @@ async fn the_debug_field_explains_with_the_right_token_and_is_never_forwarded() 
         if let Some(text) = explanation {
             let json: serde_json::Value = serde_json::from_str(&text).expect("the explain shape");
             assert_eq!(json["bucket"], "main");
-            assert_eq!(json["policy"]["file"], "main.lua");
+            assert_eq!(json["policy"]["file"], "policies/main.lua");
             assert_eq!(json["request"]["outcome"], "lookup");
         }
     }

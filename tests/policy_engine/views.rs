@@ -39,6 +39,25 @@ fn every_declared_example_is_true() {
 }
 
 #[test]
+fn every_declared_decision_is_understood() {
+    for decision in declare::DECISIONS {
+        for field in decision.fields {
+            let source =
+                format!("return {{ {} = function(req, entry, cache) return {} end }}", decision.name, field.example);
+            let source = if decision.name == "deliver" { source.replace("entry, cache", "res, cache") } else { source };
+            let policy = policy(&source);
+            let understood = match decision.name {
+                "request" => request(&policy).map(drop),
+                "response" => response(&policy).map(drop),
+                "hit" => hit(&policy).map(drop),
+                _ => deliver(&policy).map(drop),
+            };
+            assert_eq!(understood, Ok(()), "{}", field.example);
+        }
+    }
+}
+
+#[test]
 fn an_unknown_field_of_an_object_is_an_error_with_the_nearest_name() {
     assert_eq!(eval_error("req.pth"), "policies/p.lua:1: request: req has no field \"pth\"; did you mean \"path\"?");
     assert!(eval_error("req.zzzzzzzz").contains("there are method, scheme, host"));

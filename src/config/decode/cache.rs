@@ -9,7 +9,7 @@ use crate::config::{Cache, Lock, MemoryTier, OnError, Policies, PolicyLimits};
 const MEMORY: MemoryTier = MemoryTier { capacity: 512 << 20, max_object: 8 << 20 };
 
 /// `policies`
-pub(super) fn policies(root: &mut Section<'_>) -> Policies {
+pub(in crate::config) fn policies(root: &mut Section<'_>) -> Policies {
     root.section("policies", |s| {
         let dir = s.get("dir", |value| {
             let dir = value.path()?;

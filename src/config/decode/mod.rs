@@ -8,6 +8,8 @@ mod cache;
 mod origins;
 mod server;
 
+pub(super) use self::cache::policies;
+
 use super::Config;
 use super::reader::Section;
 use super::routes::Routes;
