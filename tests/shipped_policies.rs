@@ -118,6 +118,50 @@ fn the_command_in_each_header_works() {
     }
 }
 
+/// The blocks of Lua in the guide.
+fn lua_in_the_guide() -> Vec<String> {
+    let guide = fs::read_to_string(repository().join("docs/policies.md")).unwrap();
+    let blocks = guide.split("```lua\n").skip(1);
+    blocks.map(|block| block.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
+/// A configuration whose only policy is this text, checked.
+fn check(policy: &str) -> support::cli::Output {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("policies")).unwrap();
+    fs::write(dir.path().join("policies/it.lua"), policy).unwrap();
+    let text = "origins: { main: { http: { servers: [\"127.0.0.1:9\"] } } }\n\
+                buckets: { main: { match: { hosts: [\"*\"] }, origin: main, policy: it.lua } }\n";
+    fs::write(dir.path().join("tidegate.yaml"), text).unwrap();
+    run(&["check", "-c", "tidegate.yaml"], dir.path())
+}
+
+#[test]
+fn the_policies_in_the_guide_check() {
+    let policies: Vec<String> = lua_in_the_guide().into_iter().filter(|block| block.contains("return {")).collect();
+    assert_eq!(policies.len(), 2);
+    for policy in policies {
+        let output = check(&policy);
+        assert_eq!(output.code, 0, "{output:?} in\n{policy}");
+    }
+}
+
+#[test]
+fn the_library_gives_what_the_guide_says() {
+    let examples: Vec<String> = lua_in_the_guide()
+        .iter()
+        .flat_map(|block| block.lines())
+        .filter_map(|line| line.split_once("-->"))
+        .map(|(expression, value)| format!("assert({} == {}, [[{expression}]])\n", expression.trim(), value.trim()))
+        .collect();
+    for function in tidegate::policy::declare::LIBRARY {
+        let call = format!("tidegate.{}(", function.name);
+        assert!(examples.iter().any(|example| example.contains(&call)), "the guide has no example of {call}");
+    }
+    let output = check(&(examples.concat() + "return {}\n"));
+    assert_eq!(output.code, 0, "{output:?}");
+}
+
 /// A daemon with one bucket under a shipped policy.
 async fn daemon(origin: &Origin, policy: &str) -> Proxy {
     let builder = Proxy::builder(origin).set("policies.dir", &format!("{:?}", policies()));
