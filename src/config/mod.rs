@@ -1,4 +1,27 @@
 //! The configuration as the program uses it: every value checked, every default filled in.
+//!
+//! A file goes through four steps: `yaml` makes a tree of located nodes of it, `reader` and `value` take the tree apart
+//! and note each problem with its place, `decode` says which keys there are and what they mean, and what holds in the end
+//! is a [`Config`]. `routes` answers which bucket serves a request.
+
+mod changes;
+mod decode;
+mod expand;
+mod load;
+mod problem;
+mod reader;
+pub mod routes;
+pub mod units;
+mod value;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+pub use expand::Env;
+pub use load::{Loaded, known_keys};
+pub use problem::{Position, Problem};
+pub use routes::Routes;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,6 +46,8 @@ pub struct Config {
     pub origins: BTreeMap<String, Arc<Origin>>,
     /// Buckets in the order of the file.
     pub buckets: Vec<Arc<Bucket>>,
+    /// `buckets`, arranged for [`Config::bucket_for`].
+    pub routes: Routes,
     /// Logs.
     pub log: Log,
 }
@@ -42,9 +67,10 @@ pub struct Server {
     pub limits: Limits,
     /// How long a stopping process waits for requests under way. Default 60 s.
     pub drain: Duration,
-    /// Where a running process hands its sockets to the next.
+    /// Where a running process hands its sockets to the next. Default `tidegate.sock` in `$RUNTIME_DIRECTORY` (systemd),
+    /// else in `$XDG_RUNTIME_DIR`, else in `/tmp`.
     pub upgrade_socket: PathBuf,
-    /// Where the process id is written.
+    /// Where the process id is written. Default `tidegate.pid`, beside `upgrade_socket`.
     pub pid_file: PathBuf,
 }
 
@@ -59,7 +85,7 @@ pub struct TlsListener {
     pub key: PathBuf,
 }
 
-/// `server.limits`
+/// `server.limits`. A size of 0 in the file is no limit, `u64::MAX` here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Largest header block. Default 64 KiB. Beyond: 431.
@@ -75,12 +101,20 @@ pub struct Limits {
 }
 
 /// `admin`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Admin {
     /// Address and port. Default `127.0.0.1:9090`.
     pub listen: SocketAddr,
     /// Bearer token for everything under `/v1/`. `None`: only health and metrics answer.
     pub token: Option<String>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Secrets stay out of logs and error messages.
+        let token = self.token.as_ref().map(|_| "set");
+        f.debug_struct("Admin").field("listen", &self.listen).field("token", &token).finish()
+    }
 }
 
 /// `policies`
@@ -101,7 +135,7 @@ pub struct Policies {
 pub struct PolicyLimits {
     /// Longest time of one call. Default 5 ms.
     pub time: Duration,
-    /// Most memory of one VM. Default 16 MiB.
+    /// Most memory of one VM. Default 16 MiB. 0 in the file is no limit, `u64::MAX` here.
     pub memory: u64,
 }
 
@@ -319,9 +353,9 @@ pub struct Bucket {
 }
 
 /// One of `buckets.NAME.match.hosts`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HostPattern {
-    /// `img.example.com`
+    /// `img.example.com`, lower case; an IPv6 address in brackets, as RFC 5952 spells it.
     Exact(String),
     /// `*.example.com`: any subdomain. Holds the suffix with its leading dot.
     Suffix(String),
@@ -374,4 +408,14 @@ pub enum AccessLog {
     Stdout,
     /// Appended to a file, which is opened again on SIGHUP.
     File(PathBuf),
+}
+
+impl Config {
+    /// Names of the policy files that buckets use, each once.
+    pub fn policy_names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<_> = self.buckets.iter().filter_map(|bucket| bucket.policy.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
 }

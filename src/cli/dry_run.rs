@@ -1,0 +1,173 @@
+//! `tidegate dry-run`
+
+use super::{ConfigArg, ExitStatus, Format, Printer, Unusable, load};
+use crate::clock;
+use crate::config::Config;
+use crate::decide::{self, Request, Response, Target};
+use crate::explain::{Explanation, ResponsePart};
+use crate::policy::{PolicySet, take_inputs};
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use std::net::IpAddr;
+use std::time::Instant;
+
+#[derive(Debug, Args)]
+pub(super) struct DryRunArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Method of the request
+    #[arg(short = 'X', long = "request", value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// Field of the request; may be given more than once
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Address of the client
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    client_ip: IpAddr,
+    /// Status of the origin's response, to decide about storing it as well
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(100..=999))]
+    status: Option<u16>,
+    /// Field of the origin's response; may be given more than once
+    #[arg(long = "response-header", value_name = "NAME: VALUE", requires = "status")]
+    response_headers: Vec<String>,
+    /// What is printed
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// What is asked for, such as http://img.example.com/cat.jpg?w=100
+    url: String,
+}
+
+/// Decides one request with the daemon's own code.
+pub(super) fn run(args: &DryRunArgs, printer: &Printer) -> ExitStatus {
+    let config = match load(&args.config.config) {
+        Ok(loaded) => loaded.config,
+        Err(Unusable::NoFile(message)) => {
+            printer.error(&message);
+            return ExitStatus::Usage;
+        }
+        Err(Unusable::Problems(problems)) => {
+            problems.iter().for_each(|problem| printer.error(&problem.to_string()));
+            return ExitStatus::Bad;
+        }
+    };
+    let asked = match Asked::of(args) {
+        Ok(asked) => asked,
+        Err(message) => {
+            printer.error(&message);
+            return ExitStatus::Usage;
+        }
+    };
+    match explain(&config, &asked, args) {
+        Ok(told) => {
+            let text = match args.format {
+                Format::Text => told.to_string(),
+                Format::Json => serde_json::to_string_pretty(&told).unwrap_or_default() + "\n",
+            };
+            printer.out(&text);
+            ExitStatus::Good
+        }
+        Err(message) => {
+            printer.error(&message);
+            ExitStatus::Bad
+        }
+    }
+}
+
+/// The request, and the response if one was given, as the command line says them.
+struct Asked {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    target: Target,
+    response: Option<(u16, HeaderMap)>,
+}
+
+impl Asked {
+    fn of(args: &DryRunArgs) -> Result<Self, String> {
+        let method = Method::from_bytes(args.method.as_bytes())
+            .map_err(|_| format!("-X {:?}: this is no method; methods are tokens such as GET", args.method))?;
+        let url: Uri = args.url.parse().map_err(|e| format!("{:?}: this is no URL: {e}", args.url))?;
+        let mut headers = fields(&args.headers, "-H")?;
+        let authority =
+            match url.authority() {
+                Some(authority) => authority.to_string(),
+                None => headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned).ok_or_else(
+                    || format!("{:?}: the URL names no host; write http://HOST/PATH or add -H 'host: HOST'", args.url),
+                )?,
+            };
+        let scheme = if url.scheme_str() == Some("https") { "https" } else { "http" };
+        let host = decide::host_of(&authority).ok_or_else(|| format!("{authority:?}: this is no valid host"))?;
+        if let (false, Ok(value)) = (headers.contains_key(header::HOST), HeaderValue::from_str(&authority)) {
+            headers.insert(header::HOST, value);
+        }
+        let path_and_query = url.path_and_query().map_or("/", |target| target.as_str());
+        let uri = path_and_query.parse().map_err(|e| format!("{:?}: this is no URL: {e}", args.url))?;
+        let response = match args.status {
+            Some(status) => Some((status, fields(&args.response_headers, "--response-header")?)),
+            None => None,
+        };
+        Ok(Asked { method, uri, headers, target: Target { scheme, host, authority }, response })
+    }
+}
+
+fn fields(lines: &[String], option: &str) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let parsed = line.split_once(':').and_then(|(name, value)| {
+            let name = HeaderName::try_from(name.trim()).ok()?;
+            Some((name, HeaderValue::from_str(value.trim()).ok()?))
+        });
+        let (name, value) = parsed.ok_or_else(|| format!("{option} {line:?}: write it as 'name: value'"))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+fn explain(config: &Config, asked: &Asked, args: &DryRunArgs) -> Result<Explanation, String> {
+    let (host, path) = (&asked.target.host, asked.uri.path());
+    let bucket = config.bucket_for(host, path).ok_or_else(|| {
+        let file = config.file.display();
+        format!("{file}: no bucket serves host {host:?} and path {path:?}; the daemon would answer 404")
+    })?;
+    let names: Vec<_> = bucket.policy.iter().cloned().collect();
+    // A policy that does not work is a decision as well: the one that the daemon would come to.
+    let (policies, _) = PolicySet::load(&config.policies.dir, &names, &config.policies.limits);
+    let policy = bucket.policy.as_deref().and_then(|name| policies.get(name)).map(AsRef::as_ref);
+    let now = clock::now();
+    let request = Request {
+        method: &asked.method,
+        uri: &asked.uri,
+        headers: &asked.headers,
+        target: &asked.target,
+        client_ip: args.client_ip,
+        now,
+        upgrade: asked.headers.contains_key(header::UPGRADE),
+        has_body: asked.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0"),
+    };
+    if let Some(policy) = policy {
+        // The first call on a thread also sets up its VM, which no later request pays for.
+        let _ = crate::policy::normalize(policy, &HeaderMap::new());
+        take_inputs();
+    }
+    let began = Instant::now();
+    let verdict = decide::request(bucket, policy, &request);
+    let mut inputs = take_inputs();
+    let response = asked.response.as_ref().map(|(status, headers)| {
+        let max_object = config.cache.memory.map_or(0, |memory| memory.max_object);
+        let response = Response { status: *status, headers, request_time: now, response_time: now, max_object };
+        let policy = policy.filter(|_| verdict.error.is_none());
+        decide::response(bucket, policy, &verdict, &request, &response)
+    });
+    let took = began.elapsed();
+    inputs.extend(take_inputs());
+    inputs.sort();
+    inputs.dedup();
+    let told = Explanation::of_request(bucket, policy, &verdict, &inputs, took);
+    Ok(match (response, &asked.response) {
+        (Some(decided), Some((_, headers))) => {
+            let part = ResponsePart::of(&decided, headers);
+            told.with_response(part, decided.error.as_ref(), &request, &verdict.normalized)
+        }
+        _ => told,
+    })
+}

@@ -1,0 +1,61 @@
+//! Which changes of the file a running process cannot apply.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+
+use super::units::format_size;
+use super::{Config, TlsListener};
+
+impl Config {
+    /// What differs in `new` and stays as it is until the process restarts, one sentence each. Everything else (buckets,
+    /// origins, policies, limits, the log level) applies at once.
+    pub fn changes_that_need_restart(&self, new: &Config) -> Vec<String> {
+        let (old_server, new_server) = (&self.server, &new.server);
+        let mut changes = Changes(Vec::new());
+        changes.compare("server.listen", &listed(&old_server.listen), &listed(&new_server.listen));
+        changes.compare("server.tls", &tls(&old_server.tls), &tls(&new_server.tls));
+        changes.compare("server.threads", &old_server.threads.to_string(), &new_server.threads.to_string());
+        let path = |path: &std::path::Path| path.display().to_string();
+        changes.compare("server.upgrade_socket", &path(&old_server.upgrade_socket), &path(&new_server.upgrade_socket));
+        changes.compare("server.pid_file", &path(&old_server.pid_file), &path(&new_server.pid_file));
+        let admin = |config: &Config| config.admin.as_ref().map_or("off".to_owned(), |admin| admin.listen.to_string());
+        changes.compare("admin.listen", &admin(self), &admin(new));
+        // The tables of the memory tier are sized once.
+        let memory =
+            |config: &Config| config.cache.memory.map_or("0".to_owned(), |memory| format_size(memory.capacity));
+        changes.compare("cache.memory.capacity", &memory(self), &memory(new));
+        changes.compare("log.format", &word(&self.log.format), &word(&new.log.format));
+        changes.0
+    }
+}
+
+struct Changes(Vec<String>);
+
+impl Changes {
+    fn compare(&mut self, key: &str, old: &str, new: &str) {
+        if old != new {
+            self.0.push(format!("`{key}` stays `{old}` until a restart; the file now says `{new}`"));
+        }
+    }
+}
+
+/// The order of listeners means nothing.
+fn listed(addresses: &[SocketAddr]) -> String {
+    joined(addresses.iter().map(ToString::to_string).collect())
+}
+
+fn tls(listeners: &[TlsListener]) -> String {
+    let each = listeners
+        .iter()
+        .map(|listener| format!("{} with {} and {}", listener.listen, listener.cert.display(), listener.key.display()));
+    joined(each.collect())
+}
+
+fn joined(mut items: Vec<String>) -> String {
+    items.sort();
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+}
+
+fn word(value: &impl Debug) -> String {
+    format!("{value:?}").to_ascii_lowercase()
+}

@@ -1,0 +1,56 @@
+//! Which changes wait for a restart.
+
+use super::config;
+
+fn changes(old: &str, new: &str) -> Vec<String> {
+    config(old).changes_that_need_restart(&config(new))
+}
+
+#[test]
+fn the_same_file_changes_nothing() {
+    assert_eq!(changes("", ""), [""; 0]);
+}
+
+#[test]
+fn what_applies_at_once_is_not_listed() {
+    let new = "server: { drain: 1s, limits: { body_bytes: 1MiB } }
+admin: { token: other }
+policies: { on_error: defaults }
+cache: { lock: { wait: 1s } }
+log: { level: debug, access: stdout }
+";
+    assert_eq!(changes("", new), [""; 0]);
+}
+
+#[test]
+fn the_order_of_listeners_means_nothing() {
+    let listen = |list: &str| format!("server: {{ listen: [{list}] }}\n");
+    let (one, two) = ("\"127.0.0.1:1\", \"127.0.0.1:2\"", "\"127.0.0.1:2\", \"127.0.0.1:1\"");
+    assert_eq!(changes(&listen(one), &listen(two)), [""; 0]);
+}
+
+#[test]
+fn what_waits_for_a_restart_is_listed() {
+    let old = "server: { threads: 2 }\n";
+    let new = "server:
+  listen: \"127.0.0.1:80\"
+  threads: 4
+  upgrade_socket: /run/a.sock
+  pid_file: /run/a.pid
+admin: off
+cache: { memory: { capacity: 1GiB } }
+log: { format: json }
+";
+    assert_eq!(
+        changes(old, new),
+        [
+            "`server.listen` stays `0.0.0.0:8080` until a restart; the file now says `127.0.0.1:80`",
+            "`server.threads` stays `2` until a restart; the file now says `4`",
+            "`server.upgrade_socket` stays `/tmp/tidegate.sock` until a restart; the file now says `/run/a.sock`",
+            "`server.pid_file` stays `/tmp/tidegate.pid` until a restart; the file now says `/run/a.pid`",
+            "`admin.listen` stays `127.0.0.1:9090` until a restart; the file now says `off`",
+            "`cache.memory.capacity` stays `512MiB` until a restart; the file now says `1GiB`",
+            "`log.format` stays `auto` until a restart; the file now says `json`",
+        ]
+    );
+}

@@ -1,0 +1,109 @@
+//! What to do with a request, a stored entry, and a response: policy and RFC 9111 combined.
+//!
+//! Nothing here does I/O, and the time is an argument. The daemon, dry-run and their tests call the same functions, so
+//! what one decides the other decides.
+//!
+//! * [`request`]: look it up, under which key, or keep the cache out
+//! * [`hit`]: is a stored entry still good for this request
+//! * [`response`]: is the origin's response stored, for how long, in which variants
+//! * [`deliver`]: the policy's last touch on the way out
+
+mod hit;
+mod request;
+mod response;
+
+pub use hit::{HitVerdict, Judged, hit};
+pub use request::{Request, RequestAction, RequestVerdict, Target, host_of, request, wants_stored_only};
+pub use response::{NotStored, Response, ResponseAction, ResponseVerdict, Storing, freshened, response, without_case};
+
+use crate::config::Bucket;
+use crate::key::PrimaryKey;
+use crate::policy::decision::DeliverDecision;
+use crate::policy::view::{CacheView, ResponseView};
+use crate::policy::{Policy, PolicyError};
+use crate::semantics::invalidation::invalidates;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use std::time::SystemTime;
+
+/// Fields that a policy reduced, with their reduced values; `None` is absent.
+pub type NormalizedFields = [(HeaderName, Option<HeaderValue>)];
+
+/// What `deliver` wants.
+pub fn deliver(
+    bucket: &Bucket,
+    policy: &Policy,
+    request: &Request<'_>,
+    normalized: &NormalizedFields,
+    status: u16,
+    headers: &HeaderMap,
+    cache: &CacheView<'_>,
+) -> Result<DeliverDecision, PolicyError> {
+    let response = ResponseView { status, headers };
+    crate::policy::call_deliver(policy, &request.view(bucket, normalized), &response, cache)
+}
+
+/// The keys of what an unsafe request that was answered so has changed (RFC 9111 section 4.4).
+///
+/// A policy may key on more than the URI. It is asked for the key of a GET that is otherwise like this request, which is
+/// the best that can be known of the requests that filled the entry.
+pub fn outdated(
+    bucket: &Bucket,
+    policy: Option<&Policy>,
+    request: &Request<'_>,
+    response: &pingora::http::ResponseHeader,
+) -> Vec<PrimaryKey> {
+    let target = request.semantic_target();
+    let changed = invalidates(request.method, response.status, target, &response.headers);
+    let keys = changed.into_iter().filter_map(|path_and_query| {
+        let uri = path_and_query.parse().ok()?;
+        let get = Request { method: &Method::GET, uri: &uri, upgrade: false, has_body: false, ..*request };
+        match self::request(bucket, policy, &get).action {
+            RequestAction::Lookup(key) => Some(key),
+            RequestAction::Bypass(_) => None,
+        }
+    });
+    keys.collect()
+}
+
+/// The hash of a request's values for the fields that a stored response varies on (RFC 9111 section 4.1); `None` if it
+/// does not vary.
+pub fn variance(stored: &HeaderMap, request: &HeaderMap, normalized: &NormalizedFields) -> Option<[u8; 16]> {
+    use crate::semantics::vary::{VaryFields, append_selecting, variance};
+    let fields = VaryFields::of(stored);
+    variance(&fields, &[], |name, out| match normalized.iter().find(|(reduced, _)| reduced == name) {
+        Some((_, Some(value))) => {
+            out.extend_from_slice(value.as_bytes());
+            true
+        }
+        Some((_, None)) => false,
+        None => append_selecting(request, name, out),
+    })
+}
+
+/// Whether a response is to be sent as 304 (RFC 9110 section 13.2.2).
+pub fn not_modified(
+    method: &Method,
+    request: &HeaderMap,
+    status: StatusCode,
+    response: &HeaderMap,
+    now: SystemTime,
+) -> bool {
+    crate::semantics::conditional::not_modified(method, request, status, response, now)
+}
+
+/// Takes off what concerns only the connection to the origin (RFC 9110 section 7.6.1), except what the framework reads
+/// itself: how the body ends, and whether the connection becomes another one.
+pub fn strip_hop_by_hop(response: &mut pingora::http::ResponseHeader) {
+    let mut kept = response.headers.clone();
+    crate::semantics::fields::remove_hop_by_hop(&mut kept);
+    if kept.len() == response.headers.len() {
+        return;
+    }
+    let gone: Vec<HeaderName> = response.headers.keys().filter(|name| !kept.contains_key(*name)).cloned().collect();
+    for name in gone {
+        if name != http::header::TRANSFER_ENCODING && name != http::header::UPGRADE && name != http::header::CONNECTION
+        {
+            response.remove_header(&name);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! When the origin answered.
+
+use super::{Request, RequestAction, RequestVerdict};
+use crate::config::{Bucket, OnError};
+use crate::outcome::BypassReason;
+use crate::policy::decision::{ResponseDecision, TierName};
+use crate::policy::view::ResponseView;
+use crate::policy::{Policy, PolicyError};
+use crate::semantics::cache_control::ResponseControl;
+use crate::semantics::freshness::{Freshness, FreshnessInput, LifetimeSource};
+use crate::semantics::storable::{NotStorable, StoreInput, storable};
+use crate::store::entry::Facts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use pingora::cache::NoCacheReason;
+use pingora::http::ResponseHeader;
+use std::time::{Duration, SystemTime};
+
+/// The origin's answer, as far as decisions about it go.
+#[derive(Debug, Clone, Copy)]
+pub struct Response<'a> {
+    /// Its status.
+    pub status: u16,
+    /// Its fields, without those that concern only the connection.
+    pub headers: &'a HeaderMap,
+    /// When it was asked for.
+    pub request_time: SystemTime,
+    /// When its header had come.
+    pub response_time: SystemTime,
+    /// Largest body worth keeping.
+    pub max_object: u64,
+}
+
+/// What was decided about a response.
+#[derive(Debug)]
+pub struct ResponseVerdict {
+    /// Store it, or not.
+    pub action: ResponseAction,
+    /// The policy failed.
+    pub error: Option<PolicyError>,
+}
+
+/// Store a response, or not.
+#[derive(Debug)]
+pub enum ResponseAction {
+    /// Store it so.
+    Store(Box<Storing>),
+    /// Pass it on.
+    Pass(NotStored),
+}
+
+/// How a response is stored.
+#[derive(Debug, Clone)]
+pub struct Storing {
+    /// How long it is fresh from now on.
+    pub fresh_for: Duration,
+    /// Where that came from.
+    pub from: LifetimeSource,
+    /// RFC 5861 section 3.
+    pub stale_while_revalidate: Duration,
+    /// Kept beside the entry.
+    pub facts: Facts,
+    /// Request fields that the policy varies on besides those in `Vary`.
+    pub vary: Vec<String>,
+    /// Where it may be kept; `None` is everywhere.
+    pub tiers: Option<Vec<TierName>>,
+    /// What is not stored with it.
+    strip: Vec<http::HeaderName>,
+}
+
+/// Why a response is not stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotStored {
+    /// RFC 9111.
+    Rule(NotStorable),
+    /// The cache was kept out of the request.
+    Bypassed(BypassReason),
+    /// The policy said so, with its own word.
+    Policy(String),
+    /// The policy failed; the kind.
+    PolicyError(&'static str),
+    /// It is longer than any tier keeps.
+    TooLarge,
+    /// No tier that the policy names is on.
+    NoTier,
+    /// A server error without stated freshness.
+    ServerError,
+}
+
+impl std::fmt::Display for NotStored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotStored::Bypassed(reason) => f.write_str(&reason.as_str()),
+            NotStored::Policy(reason) => f.write_str(reason),
+            NotStored::PolicyError(kind) => write!(f, "policy-error:{kind}"),
+            other => f.write_str(other.name()),
+        }
+    }
+}
+
+impl NotStored {
+    fn name(&self) -> &'static str {
+        match self {
+            NotStored::Rule(rule) => rule.as_str(),
+            NotStored::Bypassed(_) => "bypassed",
+            NotStored::Policy(_) => "policy",
+            NotStored::PolicyError(_) => "policy-error",
+            NotStored::TooLarge => "too-large",
+            NotStored::NoTier => "no-tier",
+            NotStored::ServerError => "server-error",
+        }
+    }
+
+    /// As the framework knows it.
+    pub fn for_pingora(&self) -> NoCacheReason {
+        match self {
+            NotStored::TooLarge => NoCacheReason::ResponseTooLarge,
+            other => NoCacheReason::Custom(other.name()),
+        }
+    }
+
+    /// Whether a reason of that name may not hold for the next request for the same key, so that it is not remembered.
+    pub fn is_passing(name: &'static str) -> bool {
+        let of_request =
+            [NotStorable::RequestNoStore, NotStorable::Method, NotStorable::Interim, NotStorable::NotModified];
+        of_request.iter().any(|rule| rule.as_str() == name) || matches!(name, "policy-error" | "server-error")
+    }
+}
+
+/// Decides whether the origin's response is stored, and how.
+pub fn response(
+    bucket: &Bucket,
+    policy: Option<&Policy>,
+    verdict: &RequestVerdict,
+    request: &Request<'_>,
+    response: &Response<'_>,
+) -> ResponseVerdict {
+    if let RequestAction::Bypass(reason) = &verdict.action {
+        return ResponseVerdict { action: ResponseAction::Pass(NotStored::Bypassed(reason.clone())), error: None };
+    }
+    let mut wanted = ResponseDecision::default();
+    let mut failed = None;
+    if let Some(policy) = policy {
+        let view = ResponseView { status: response.status, headers: response.headers };
+        match crate::policy::call_response(policy, &request.view(bucket, &verdict.normalized), &view) {
+            Ok(decision) => wanted = decision,
+            Err(error) => {
+                let kind = error.kind.as_str();
+                failed = Some(error);
+                if bucket.on_error == OnError::Bypass {
+                    return ResponseVerdict {
+                        action: ResponseAction::Pass(NotStored::PolicyError(kind)),
+                        error: failed,
+                    };
+                }
+            }
+        }
+    }
+    let action = match admit(bucket, wanted, request, response) {
+        Ok(storing) => ResponseAction::Store(Box::new(storing)),
+        Err(reason) => ResponseAction::Pass(reason),
+    };
+    ResponseVerdict { action, error: failed }
+}
+
+fn admit(
+    bucket: &Bucket,
+    wanted: ResponseDecision,
+    request: &Request<'_>,
+    response: &Response<'_>,
+) -> Result<Storing, NotStored> {
+    if let Some(reason) = wanted.decline {
+        return Err(NotStored::Policy(reason));
+    }
+    if wanted.tiers.as_ref().is_some_and(|tiers| !tiers.contains(&TierName::Memory)) {
+        return Err(NotStored::NoTier);
+    }
+    let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let control = ResponseControl::of(response.headers, wanted.overrides);
+    let mut freshness = Freshness::of(&FreshnessInput {
+        status,
+        headers: response.headers,
+        control: &control,
+        request_time: response.request_time,
+        response_time: response.response_time,
+        heuristic: bucket.heuristic,
+    });
+    if let Some(ttl) = wanted.ttl {
+        freshness = freshness.with_policy_ttl(ttl);
+    }
+    storable(&StoreInput {
+        // The cache fetches with GET whatever a HEAD asked for.
+        method: &Method::GET,
+        target: request.semantic_target(),
+        request: request.headers,
+        status,
+        response: response.headers,
+        control: &control,
+        freshness: &freshness,
+    })
+    .map_err(|rule| match rule {
+        NotStorable::NoFreshness if status.is_server_error() => NotStored::ServerError,
+        rule => NotStored::Rule(rule),
+    })?;
+    let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: u64| length > response.max_object) {
+        return Err(NotStored::TooLarge);
+    }
+
+    let must_revalidate = freshness.must_revalidate || freshness.no_cache;
+    let explicit = |policy: Option<Duration>, origin: Option<Duration>| {
+        // A policy speaks for the operator, an origin for itself; must-revalidate outranks what either of them allows.
+        policy.or(origin).filter(|_| !must_revalidate).unwrap_or_default()
+    };
+    let stale_if_error = explicit(wanted.stale_if_error, freshness.stale_if_error);
+    // s-maxage says of itself that it implies proxy-revalidate (RFC 9111 section 5.2.2.10), unless a policy set the ttl.
+    let strict = must_revalidate || (freshness.s_maxage && freshness.source != LifetimeSource::Policy);
+    Ok(Storing {
+        fresh_for: if freshness.no_cache { Duration::ZERO } else { freshness.ttl(response.response_time) },
+        from: freshness.source,
+        stale_while_revalidate: explicit(wanted.stale_while_revalidate, freshness.stale_while_revalidate),
+        facts: Facts {
+            stale_if_error,
+            stale_on_disconnect: if strict { Duration::ZERO } else { bucket.stale_on_disconnect },
+            must_revalidate,
+            tags: wanted.tags.into_boxed_slice(),
+            initial_age: freshness.initial_age,
+        },
+        vary: wanted.vary,
+        tiers: wanted.tiers,
+        strip: control.fields_to_strip().cloned().collect(),
+    })
+}
+
+impl Storing {
+    /// Makes a head one to be stored: without what must not be kept, and with what the policy varies on in its `Vary`,
+    /// so that lookups and the caches of clients tell the variants apart as well.
+    pub fn dress(&self, head: &mut ResponseHeader) {
+        for field in &self.strip {
+            head.remove_header(field);
+        }
+        let names = head.headers.get_all(header::VARY).into_iter().filter_map(|value| value.to_str().ok());
+        let mut names: Vec<String> =
+            names.flat_map(|list| list.split(',')).map(|name| name.trim().to_owned()).collect();
+        let before = names.len();
+        for extra in &self.vary {
+            if !names.iter().any(|name| name.eq_ignore_ascii_case(extra)) {
+                names.push(extra.clone());
+            }
+        }
+        if names.len() > before
+            && let Ok(value) = HeaderValue::from_str(&names.join(", "))
+        {
+            // Names of fields are always a valid value.
+            let _ = head.insert_header(header::VARY, value);
+        }
+    }
+}
+
+/// A head without the letter case of its field names, which nothing may depend on (RFC 9110 section 5.1) and which would
+/// cost a second table in each entry and each hit.
+pub fn without_case(head: &ResponseHeader) -> ResponseHeader {
+    let mut plain = match ResponseHeader::build_no_case(head.status, Some(head.headers.len())) {
+        Ok(plain) => plain,
+        Err(_) => return head.clone(),
+    };
+    plain.set_version(head.version);
+    for (name, value) in &head.headers {
+        let _ = plain.append_header(name, value.clone());
+    }
+    plain
+}
+
+/// A stored head, brought up to date by the fields of a 304 (RFC 9111 section 3.2).
+pub fn freshened(stored: &ResponseHeader, validated: &HeaderMap, received: SystemTime) -> ResponseHeader {
+    let updated = crate::semantics::update::update_stored(&stored.headers, validated, received);
+    let mut head = match ResponseHeader::build_no_case(stored.status, Some(updated.len())) {
+        Ok(head) => head,
+        Err(_) => return stored.clone(),
+    };
+    head.set_version(stored.version);
+    for (name, value) in &updated {
+        let _ = head.append_header(name, value.clone());
+    }
+    head
+}

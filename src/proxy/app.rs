@@ -1,0 +1,61 @@
+//! The listener's application: Pingora's proxy, on connections that hold nothing back, with a deadline for headers.
+
+use super::Hooks;
+use super::prompt::PromptStream;
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Takes connections.
+pub struct App(Arc<Requests>);
+
+impl App {
+    /// `header_timeout`: how long a client may be silent before its header is complete.
+    pub fn new(proxy: HttpProxy<Hooks>, header_timeout: Duration) -> Self {
+        App(Arc::new(Requests { proxy: Arc::new(proxy), header_timeout }))
+    }
+}
+
+#[async_trait]
+impl ServerApp for App {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let prompt: Stream = Box::new(PromptStream::new(stream));
+        ServerApp::process_new(&self.0, prompt, shutdown).await
+    }
+
+    async fn cleanup(&self) {
+        ServerApp::cleanup(&*self.0).await;
+    }
+}
+
+/// Takes the requests of a connection.
+struct Requests {
+    proxy: Arc<HttpProxy<Hooks>>,
+    header_timeout: Duration,
+}
+
+#[async_trait]
+impl HttpServerApp for Requests {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        // The framework's own limit is a minute for each read; a client that trickles its header holds a connection.
+        session.set_read_timeout(Some(self.header_timeout));
+        self.proxy.process_new_http(session, shutdown).await
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.proxy.server_options()
+    }
+
+    async fn http_cleanup(&self) {
+        self.proxy.http_cleanup().await;
+    }
+}

@@ -1,0 +1,175 @@
+//! What is known about a request, filled in order, ending in an outcome.
+
+use super::site::Site;
+use crate::decide::{RequestVerdict, Target};
+use crate::outcome::{Account, Fault, ForwardReason, Outcome, StaleReason};
+use crate::policy::decision::TierName;
+use crate::policy::{Policy, PolicyError};
+use crate::store::entry::Facts;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime};
+
+/// One request on its way through.
+#[derive(Debug)]
+pub struct Context {
+    /// Shown to the client, logged, and sent to the origin.
+    pub id: RequestId,
+    /// When its header had arrived.
+    pub started: Instant,
+    /// The wall clock then.
+    pub now: SystemTime,
+    /// Who asks, after `trusted_proxies`.
+    pub client_ip: IpAddr,
+    /// Host, scheme and path that it asks for.
+    pub target: Target,
+    /// The bucket that serves it.
+    pub site: Option<Arc<Site>>,
+    /// The policy version that decides about it from beginning to end.
+    pub policy: Option<Arc<Policy>>,
+    /// What was decided before lookup.
+    pub verdict: Option<RequestVerdict>,
+    /// A background fetch, which answers nobody.
+    pub background: bool,
+    /// The stored entry that was found.
+    pub found: Option<Found>,
+    /// Why it goes to the origin.
+    pub forward: Option<ForwardReason>,
+    /// Why a stale entry is served.
+    pub stale: Option<StaleReason>,
+    /// Servers that were tried in vain.
+    pub tried: Vec<std::net::SocketAddr>,
+    /// The server that is asked now.
+    pub server: Option<std::net::SocketAddr>,
+    /// When the origin was asked.
+    pub asked: Option<(Instant, SystemTime)>,
+    /// How long it took to its header.
+    pub origin_micros: Option<u64>,
+    /// What it answered.
+    pub origin_status: Option<u16>,
+    /// The fields of a 304 that it answered.
+    pub validated: Option<http::HeaderMap>,
+    /// Why the response is not stored.
+    pub not_stored: Option<String>,
+    /// A policy call failed; the kind.
+    pub policy_error: Option<&'static str>,
+    /// An answer of our own.
+    pub fault: Option<Fault>,
+    /// Bytes of the request's body so far.
+    pub body_received: u64,
+    /// Whether the client may see how it was decided.
+    pub debug: bool,
+    /// How long the decision before lookup took.
+    pub decided_in: std::time::Duration,
+    /// What was decided about the response, when the client may see it.
+    pub response_told: Option<(crate::explain::ResponsePart, Option<PolicyError>)>,
+    /// What the policy read, when somebody wants to know.
+    pub inputs: Vec<crate::policy::Input>,
+    /// How it was answered.
+    pub outcome: Option<(Outcome, Account)>,
+    /// Age sent to the client.
+    pub age: Option<u64>,
+    _active: Active,
+}
+
+/// Counts a request as long as it is under way.
+#[derive(Debug)]
+struct Active(Arc<AtomicUsize>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// A stored entry, or the fill of one, that a lookup found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What was decided when it was stored.
+    pub facts: Arc<Facts>,
+    /// Where it was; `None` for a fill under way.
+    pub tier: Option<TierName>,
+    /// Hits before this one.
+    pub hits: u64,
+    /// Bytes of the body.
+    pub size: u64,
+    /// Seconds of freshness left when it was found.
+    pub ttl: i64,
+}
+
+impl Context {
+    /// An empty one, counted in `active` until it is dropped.
+    pub fn new(active: &Arc<AtomicUsize>) -> Self {
+        active.fetch_add(1, Ordering::Relaxed);
+        Context {
+            id: RequestId::next(),
+            started: Instant::now(),
+            now: crate::clock::now(),
+            client_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            target: Target::default(),
+            site: None,
+            policy: None,
+            verdict: None,
+            background: false,
+            found: None,
+            forward: None,
+            stale: None,
+            tried: Vec::new(),
+            server: None,
+            asked: None,
+            origin_micros: None,
+            origin_status: None,
+            validated: None,
+            not_stored: None,
+            policy_error: None,
+            fault: None,
+            body_received: 0,
+            debug: false,
+            decided_in: std::time::Duration::ZERO,
+            response_told: None,
+            inputs: Vec::new(),
+            outcome: None,
+            age: None,
+            _active: Active(active.clone()),
+        }
+    }
+
+    /// Notes that a call of the policy failed. What it meant for the request was decided already.
+    pub fn policy_failed(&mut self, site: &Site, error: &PolicyError) {
+        self.policy_error = Some(error.kind.as_str());
+        site.failures.note(&site.bucket.name, error);
+    }
+
+    /// The policy, unless it failed in this request.
+    pub fn working_policy(&self) -> Option<&Arc<Policy>> {
+        self.policy.as_ref().filter(|_| self.policy_error.is_none())
+    }
+}
+
+/// Names one request: 16 hexadecimal digits, different for each request of every process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// One that was not used before.
+    pub fn next() -> Self {
+        // A random number for each request; with 64 bits, two of a day's billion requests rarely share one.
+        RequestId(fastrand::u64(..))
+    }
+
+    /// The digits.
+    pub fn digits(self) -> [u8; 16] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        std::array::from_fn(|i| {
+            let nibble = (self.0 >> (60 - 4 * i)) & 15;
+            DIGITS.get(nibble as usize).copied().unwrap_or(b'0')
+        })
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}

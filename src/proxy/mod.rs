@@ -1,0 +1,293 @@
+//! The life of a request, as Pingora's hooks.
+//!
+//! | step | hook | done in |
+//! |---|---|---|
+//! | limits, bucket, client | `request_filter` | [`request`] |
+//! | policy and key | `request_filter`, `request_cache_filter`, `cache_key_callback` | [`request`], [`crate::decide`] |
+//! | tiers | `Storage::lookup` | [`crate::store`] |
+//! | is the entry still good | `cache_hit_filter`, `should_serve_stale` | [`stored`] |
+//! | one fill per key | `CacheKeyLock::lock` | [`crate::lock`] |
+//! | origin | `upstream_peer`, `upstream_request_filter` | [`upstream`] |
+//! | admission | `response_cache_filter` | [`stored`], [`crate::decide`] |
+//! | response | `response_filter` | [`response`] |
+//! | account | `logging` | [`account`] |
+//! | our own errors | `fail_to_proxy` | [`fault`] |
+
+pub mod account;
+pub mod app;
+pub mod context;
+mod failures;
+pub mod fault;
+mod policies;
+pub mod prediction;
+pub mod prompt;
+pub mod request;
+pub mod response;
+pub mod site;
+pub mod stored;
+pub mod trust;
+pub mod upstream;
+
+use crate::config::{Config, MemoryTier as MemoryTierConfig};
+use crate::decide;
+use crate::lock::{FillLock, Uncacheable};
+use crate::store::Store;
+use crate::store::memory::MemoryTier;
+use crate::telemetry::access_log::AccessLog;
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use context::Context;
+use pingora::cache::key::HashBinary;
+use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::prelude::{Error, HttpPeer, Result};
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+pub use policies::Policies;
+use prediction::Prediction;
+use site::Live;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The proxy: everything that requests share.
+pub struct Gate {
+    /// Configuration in force.
+    pub live: ArcSwap<Live>,
+    /// Policies in force.
+    pub policies: Policies,
+    /// What is stored.
+    pub store: &'static Store,
+    /// One fill per key.
+    pub lock: &'static FillLock,
+    /// Keys that are not worth waiting for.
+    pub prediction: &'static Prediction,
+    /// Where each request is logged.
+    pub access_log: ArcSwap<Option<AccessLog>>,
+    /// Requests under way.
+    active: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    /// Builds what a configuration asks for. Storage, lock and memory of uncacheable keys live as long as the process,
+    /// because the framework refers to them from its connections.
+    pub fn new(config: Arc<Config>, access_log: Option<AccessLog>) -> Result<Self, String> {
+        let cache = &config.cache;
+        let memory = cache.memory.unwrap_or(MemoryTierConfig { capacity: 0, max_object: 0 });
+        let uncacheable: &'static Uncacheable = leak(Uncacheable::new(decide::NotStored::is_passing));
+        let tier = MemoryTier::new(memory.capacity, cache.max_variants);
+        let store: &'static Store = leak(Store::new(tier, memory.max_object, cache.lock.wait, uncacheable));
+        let lock = leak(FillLock::new(cache.lock.age, cache.lock.max_waiters));
+        let policies = Policies::load(&config);
+        let live = Live::new(config, None)?;
+        Ok(Gate {
+            live: ArcSwap::from_pointee(live),
+            policies,
+            store,
+            lock,
+            prediction: leak(Prediction { uncacheable, store }),
+            access_log: ArcSwap::from_pointee(access_log),
+            active: Arc::default(),
+        })
+    }
+
+    /// Puts another configuration in force; requests under way end under the one that they began with.
+    pub fn replace(&self, config: Arc<Config>) -> Result<(), String> {
+        let live = Live::new(config.clone(), Some(&self.live.load()))?;
+        self.policies.replace(&config);
+        live.start();
+        self.live.store(Arc::new(live));
+        Ok(())
+    }
+
+    /// Requests under way.
+    pub fn active(&self) -> usize {
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// Writes out what the logs still hold.
+    pub fn close_logs(&self) {
+        if let Some(log) = self.access_log.load().as_ref() {
+            log.flush();
+        }
+    }
+}
+
+fn leak<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+/// [`Gate`] as the framework calls it.
+pub struct Hooks(pub Arc<Gate>);
+
+impl Deref for Hooks {
+    type Target = Gate;
+
+    fn deref(&self) -> &Gate {
+        &self.0
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Hooks {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(&self.active)
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut pingora::modules::http::HttpModules) {
+        // Bodies leave as they came; compressing is the origin's or a policy's business.
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        let live = self.live.load();
+        let limits = &live.config.server.limits;
+        ctx.background = session.subrequest_ctx.is_some();
+        session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
+        session.set_read_timeout(Some(limits.idle_timeout));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        match self.admit(session, ctx) {
+            Ok(()) => Ok(false),
+            Err(fault) => {
+                self.answer_fault(session, ctx, fault).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.check_body(body.as_ref(), ctx)
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        self.enable_cache(session, ctx);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, session: &Session, ctx: &mut Context) -> Result<CacheKey> {
+        self.cache_key(session, ctx)
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        session: &mut Session,
+        meta: &CacheMeta,
+        hit: &mut HitHandler,
+        is_fresh: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(self.judge_hit(session, meta, hit, is_fresh, ctx))
+    }
+
+    fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Context, req: &RequestHeader) -> Option<HashBinary> {
+        stored::variance(meta, ctx, req)
+    }
+
+    fn cache_not_modified_filter(
+        &self,
+        session: &Session,
+        response: &ResponseHeader,
+        _ctx: &mut Context,
+    ) -> Result<bool> {
+        Ok(stored::not_modified(session.req_header(), response))
+    }
+
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        match self.may_ask_origin(session, ctx) {
+            Ok(()) => Ok(true),
+            Err(fault) => {
+                self.answer_fault(session, ctx, fault).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        self.choose_server(session, ctx).await
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        self.connect_failed(ctx, error)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.prepare_for_origin(session, request, ctx).await
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.receive_from_origin(session, response, ctx);
+        Ok(())
+    }
+
+    fn response_cache_filter(
+        &self,
+        session: &Session,
+        response: &ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<RespCacheable> {
+        Ok(self.admit_response(session, response, ctx))
+    }
+
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Context, error: Option<&Error>) -> bool {
+        stored::may_serve_stale(session, ctx, error)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.finish_response(session, response, ctx);
+        Ok(())
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        self.answer_failure(session, error, ctx).await
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        // Logged once, with the request, in `logging`.
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        self.account_for(session, error, ctx);
+    }
+}

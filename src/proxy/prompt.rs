@@ -1,0 +1,159 @@
+//! A client's connection that holds nothing back while we wait.
+//!
+//! The framework collects what it writes to a client until a buffer is full or the response has ended. While a response
+//! is on its way from a slow origin, bytes that have arrived must not wait for those that have not. Sending each piece at
+//! once would cost every hit a second system call, so a [`PromptStream`] sends what is held when its task is about to wait
+//! instead: for the client (a read), or for a fill to go on ([`Outlet`], given to the fill's reader).
+
+use crate::store::fill::BeforeWaiting;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The connection, shared between the framework and whoever may have to wait.
+#[derive(Debug, Clone)]
+pub struct Outlet(Arc<Mutex<Held>>);
+
+#[derive(Debug)]
+struct Held {
+    stream: Stream,
+    /// Something was written and not sent.
+    unsent: bool,
+}
+
+impl BeforeWaiting for Outlet {
+    fn poll_before_waiting(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // A connection that cannot be written to any more is noticed by the next write.
+        self.0.lock().poll_send(cx).map(drop)
+    }
+}
+
+impl Held {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unsent {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unsent = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct PromptStream(Outlet);
+
+impl PromptStream {
+    /// Wraps a connection that was accepted just now.
+    pub fn new(stream: Stream) -> Self {
+        PromptStream(Outlet(Arc::new(Mutex::new(Held { stream, unsent: false }))))
+    }
+
+    /// For somebody who may have to wait while a response is being written.
+    pub fn outlet(&self) -> Outlet {
+        self.0.clone()
+    }
+
+    fn with<R>(&self, ask: impl FnOnce(&mut Held) -> R) -> R {
+        ask(&mut self.0.0.lock())
+    }
+}
+
+impl AsyncRead for PromptStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.with(|held| {
+            // Reading does not depend on it: what cannot be sent now is sent later.
+            let _ = held.poll_send(cx)?;
+            Pin::new(&mut held.stream).poll_read(cx, buf)
+        })
+    }
+}
+
+impl AsyncWrite for PromptStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.with(|held| {
+            held.unsent = true;
+            Pin::new(&mut held.stream).poll_write(cx, buf)
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|held| {
+            ready!(Pin::new(&mut held.stream).poll_flush(cx))?;
+            held.unsent = false;
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|held| Pin::new(&mut held.stream).poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.with(|held| {
+            held.unsent = true;
+            Pin::new(&mut held.stream).poll_write_vectored(cx, bufs)
+        })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.with(|held| held.stream.is_write_vectored())
+    }
+}
+
+#[async_trait]
+impl Shutdown for PromptStream {
+    async fn shutdown(&mut self) {
+        let _ = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_shutdown(cx)).await;
+    }
+}
+
+impl UniqueID for PromptStream {
+    fn id(&self) -> UniqueIDType {
+        self.with(|held| held.stream.id())
+    }
+}
+
+impl Ssl for PromptStream {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.with(|held| held.stream.get_ssl_digest())
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.with(|held| held.stream.selected_alpn_proto())
+    }
+}
+
+#[async_trait]
+impl Peek for PromptStream {}
+
+impl GetTimingDigest for PromptStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.with(|held| held.stream.get_timing_digest())
+    }
+}
+
+impl GetProxyDigest for PromptStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.with(|held| held.stream.get_proxy_digest())
+    }
+}
+
+impl GetSocketDigest for PromptStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.with(|held| held.stream.get_socket_digest())
+    }
+}

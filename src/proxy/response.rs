@@ -1,0 +1,209 @@
+//! Between the origin and the client: what is taken off a response, and what is put on.
+
+use super::Gate;
+use super::context::Context;
+use super::request::DEBUG;
+use crate::clock;
+use crate::decide::{self, RequestAction};
+use crate::explain::Explanation;
+use crate::outcome::{Account, BypassReason, CACHE_NAME, ForwardReason, Outcome, StaleReason, cache_status};
+use crate::policy::Hook;
+use crate::policy::decision::TierName;
+use crate::policy::view::CacheView;
+use crate::telemetry::metrics;
+use http::header;
+use pingora::cache::{CachePhase, NoCacheReason};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use std::borrow::Cow;
+use std::fmt::Write;
+
+impl Gate {
+    /// Looks at the origin's answer as it comes in.
+    pub(super) fn receive_from_origin(&self, session: &Session, response: &mut ResponseHeader, ctx: &mut Context) {
+        decide::strip_hop_by_hop(response);
+        if response.status.is_informational() {
+            return;
+        }
+        let status = response.status.as_u16();
+        ctx.origin_status = Some(status);
+        ctx.origin_micros = ctx.asked.map(|(at, _)| at.elapsed().as_micros() as u64);
+        if let Some(site) = &ctx.site {
+            let mut code = itoa(status);
+            let name = site.upstream.origin.name.as_str();
+            metrics().origin_requests.with_label_values(&[name, code.as_str()]).inc();
+            code.clear();
+            if let Some(server) = ctx.server {
+                site.upstream.report(server, true);
+            }
+        }
+        self.invalidate(session, response, ctx);
+        if !response.headers.contains_key(header::DATE) {
+            // RFC 9110 section 6.6.1: a recipient with a clock records when it came.
+            let _ = response.insert_header(header::DATE, httpdate::fmt_http_date(clock::now()));
+        }
+        ctx.validated = (status == 304).then(|| response.headers.clone());
+    }
+
+    /// Forgets what an unsafe request that succeeded has changed (RFC 9111 section 4.4).
+    fn invalidate(&self, session: &Session, response: &ResponseHeader, ctx: &Context) {
+        let request = decide::Request::of(session.req_header(), ctx);
+        let Some(site) = &ctx.site else { return };
+        for key in decide::outdated(&site.bucket, ctx.working_policy().map(AsRef::as_ref), &request, response) {
+            self.store.forget(&key);
+        }
+    }
+
+    /// Puts the account of what happened on a response, and lets the policy have the last touch.
+    pub(super) fn finish_response(&self, session: &Session, response: &mut ResponseHeader, ctx: &mut Context) {
+        if response.status.is_informational() {
+            return;
+        }
+        let (outcome, account) = what_happened(session, ctx);
+        let stored = session.cache.maybe_cache_meta();
+        let from_store = !matches!(outcome, Outcome::Miss(_) | Outcome::Bypass(_) | Outcome::Error(_));
+        if from_store && let Some(meta) = stored {
+            let age = meta.age().as_secs();
+            ctx.age = Some(age);
+            let _ = response.insert_header(header::AGE, age);
+        }
+        let _ = response.insert_header("cache-status", cache_status_after(response, &outcome, &account));
+        let via = match response.headers.get(header::VIA).and_then(|via| via.to_str().ok()) {
+            Some(via) => Cow::Owned(format!("{via}, 1.1 {CACHE_NAME}")),
+            None => Cow::Borrowed("1.1 tidegate"),
+        };
+        let _ = response.insert_header(header::VIA, via.as_ref());
+        let _ = response.insert_header("x-request-id", ctx.id.digits().as_slice());
+        self.deliver(session, response, &outcome, &account, ctx);
+        ctx.outcome = Some((outcome, account));
+        if ctx.debug
+            && let Some(explanation) = self.explain(session, ctx)
+        {
+            let _ = response.insert_header(DEBUG, explanation);
+        }
+    }
+
+    fn deliver(
+        &self,
+        session: &Session,
+        response: &mut ResponseHeader,
+        outcome: &Outcome,
+        account: &Account,
+        ctx: &mut Context,
+    ) {
+        let Some((site, policy)) = ctx.site.clone().zip(ctx.working_policy().cloned()) else { return };
+        if !policy.has(Hook::Deliver) {
+            return;
+        }
+        let view = decide::Request::of(session.req_header(), ctx);
+        let reason = outcome.reason();
+        let cache = CacheView {
+            status: outcome.as_str(),
+            reason: &reason,
+            tier: outcome.tier().map_or("", TierName::as_str),
+            age: ctx.age.map(|age| age as f64),
+            ttl: account.ttl.map(|ttl| ttl as f64),
+        };
+        let normalized = ctx.verdict.as_ref().map(|verdict| verdict.normalized.as_slice()).unwrap_or_default();
+        let status = response.status.as_u16();
+        match decide::deliver(&site.bucket, &policy, &view, normalized, status, &response.headers, &cache) {
+            Ok(decision) => {
+                for (name, value) in decision.headers {
+                    match value {
+                        Some(value) => drop(response.insert_header(name, value)),
+                        None => drop(response.remove_header(&name)),
+                    }
+                }
+            }
+            Err(error) => ctx.policy_failed(&site, &error),
+        }
+        self.note_inputs(ctx);
+    }
+
+    fn explain(&self, session: &Session, ctx: &Context) -> Option<String> {
+        let (site, verdict) = (ctx.site.as_ref()?, ctx.verdict.as_ref()?);
+        let (policy, took) = (ctx.policy.as_deref(), ctx.decided_in);
+        let mut told = Explanation::of_request(&site.bucket, policy, verdict, &ctx.inputs, took);
+        if let Some((part, error)) = ctx.response_told.clone() {
+            let view = decide::Request::of(session.req_header(), ctx);
+            told = told.with_response(part, error.as_ref(), &view, &verdict.normalized);
+        }
+        serde_json::to_string(&told).ok()
+    }
+}
+
+fn itoa(status: u16) -> String {
+    let mut out = String::with_capacity(3);
+    let _ = write!(out, "{status}");
+    out
+}
+
+/// Ours after those of the caches nearer to the origin (RFC 9211 section 2).
+fn cache_status_after(response: &ResponseHeader, outcome: &Outcome, account: &Account) -> String {
+    let ours = cache_status(outcome, account);
+    match response.headers.get("cache-status").and_then(|value| value.to_str().ok()) {
+        Some(theirs) => format!("{theirs}, {ours}"),
+        None => ours,
+    }
+}
+
+/// Reads the outcome off the phase in which the cache ended.
+fn what_happened(session: &Session, ctx: &Context) -> (Outcome, Account) {
+    let cache = &session.cache;
+    let waited = cache.lock_duration().is_some();
+    let policy_error = ctx.policy_error.map(|kind| Cow::Owned(format!("policy-error:{kind}")));
+    let ttl = cache.maybe_cache_meta().map(|meta| clock::seconds_between(meta.fresh_until(), clock::now()));
+    let tier = ctx.found.as_ref().and_then(|found| found.tier);
+    let forward = |otherwise| ctx.forward.unwrap_or(otherwise);
+    let mut account = Account { forward_status: ctx.origin_status, detail: policy_error, ..Account::default() };
+    let outcome = match cache.phase() {
+        CachePhase::Hit => match (tier, ctx.stale) {
+            (Some(tier), Some(reason)) => Outcome::Stale(tier, reason),
+            (Some(tier), None) if !waited => Outcome::Hit(tier),
+            _ => Outcome::Collapsed,
+        },
+        CachePhase::Stale | CachePhase::StaleUpdating => {
+            Outcome::Stale(tier.unwrap_or(TierName::Memory), ctx.stale.unwrap_or(StaleReason::Disconnected))
+        }
+        CachePhase::Miss => {
+            account.stored = true;
+            Outcome::Miss(forward(ForwardReason::UriMiss))
+        }
+        CachePhase::Expired => {
+            account.stored = true;
+            Outcome::Miss(forward(ForwardReason::Stale))
+        }
+        CachePhase::Revalidated => {
+            account.stored = true;
+            Outcome::Revalidated(forward(ForwardReason::Stale))
+        }
+        CachePhase::RevalidatedNoCache(_) => Outcome::Revalidated(forward(ForwardReason::Stale)),
+        phase => not_from_cache(phase, ctx, &mut account),
+    };
+    if matches!(outcome, Outcome::Hit(_) | Outcome::Stale(..) | Outcome::Revalidated(_)) {
+        account.ttl = ttl;
+    }
+    (outcome, account)
+}
+
+fn not_from_cache(phase: CachePhase, ctx: &Context, account: &mut Account) -> Outcome {
+    if let Some(RequestAction::Bypass(reason)) = ctx.verdict.as_ref().map(|verdict| &verdict.action) {
+        return Outcome::Bypass(reason.clone());
+    }
+    if let Some(fault) = ctx.fault {
+        return Outcome::Error(fault);
+    }
+    if ctx.verdict.is_none() {
+        return Outcome::Bypass(BypassReason::NoTier);
+    }
+    let reason = match phase {
+        CachePhase::Disabled(NoCacheReason::CacheLockTimeout) => Some("lock-timeout"),
+        CachePhase::Disabled(NoCacheReason::CacheLockGiveUp) => Some("lock-given-up"),
+        CachePhase::Disabled(NoCacheReason::CacheLockRetryLimit) => Some("lock-retries"),
+        CachePhase::Disabled(NoCacheReason::StorageError | NoCacheReason::InternalError) => Some("storage-error"),
+        _ => None,
+    };
+    let not_stored = ctx.not_stored.clone().map(Cow::Owned);
+    account.detail = account.detail.take().or(not_stored).or(reason.map(Cow::Borrowed));
+    Outcome::Miss(ctx.forward.unwrap_or(ForwardReason::UriMiss))
+}

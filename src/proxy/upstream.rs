@@ -1,0 +1,196 @@
+//! Which server is asked, and with what.
+
+use super::Gate;
+use super::context::Context;
+use super::request::DEBUG;
+use crate::config::{Origin, OriginKind};
+use crate::decide::RequestAction;
+use crate::origin::pool::HealthChecks;
+use crate::origin::{Pool, Prepared, S3Signer};
+use crate::outcome::Fault;
+use crate::proxy::trust::Trust;
+use http::header::{self, HeaderName};
+use pingora::http::RequestHeader;
+use pingora::prelude::{Error, ErrorSource, ErrorType, HttpPeer, Result};
+use pingora::proxy::Session;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// How long an idle connection to an origin is kept for the next request: shorter than the 75 s and 60 s after which
+/// nginx and most load balancers close theirs.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// An origin at run time.
+#[derive(Debug)]
+pub struct Upstream {
+    /// What the configuration says.
+    pub origin: Arc<Origin>,
+    pool: Pool,
+    signer: Option<S3Signer>,
+    trust: Trust,
+    /// Active health checks, once started; they end with the origin.
+    checks: OnceLock<Option<HealthChecks>>,
+}
+
+impl Upstream {
+    /// Nothing is connected yet.
+    pub fn new(origin: Arc<Origin>) -> Result<Self, String> {
+        let signer = match &origin.kind {
+            OriginKind::S3(bucket) => {
+                Some(S3Signer::new(bucket).map_err(|e| format!("origins.{}.s3: {e}", origin.name))?)
+            }
+            OriginKind::Http(_) => None,
+        };
+        let (ca, verify) = match &origin.kind {
+            OriginKind::Http(http) => (http.ca.as_deref(), http.verify),
+            OriginKind::S3(bucket) => (bucket.ca.as_deref(), bucket.verify),
+        };
+        let trust = Trust::new(ca, verify).map_err(|e| format!("origins.{}: {e}", origin.name))?;
+        Ok(Upstream { pool: Pool::new(&origin), signer, trust, checks: OnceLock::new(), origin })
+    }
+
+    /// Starts active health checks, if the configuration has any. Called inside a runtime.
+    pub fn start(&self) {
+        self.checks.get_or_init(|| self.pool.start_health_checks());
+    }
+
+    /// Whether requests to a bucket could be signed now.
+    pub fn check_credentials(&self) -> Result<(), String> {
+        match &self.signer {
+            Some(signer) => match signer.credentials().current() {
+                Ok(_) => Ok(()),
+                Err(e) => Err(format!("origins.{}.s3: {e}", self.origin.name)),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers whether a server could be reached.
+    pub fn report(&self, server: SocketAddr, reached: bool) {
+        self.pool.report(server, reached);
+    }
+}
+
+impl Gate {
+    /// The server to ask.
+    pub(super) async fn choose_server(&self, session: &Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        let Some(site) = ctx.site.clone() else {
+            return Error::e_explain(ErrorType::InternalError, "no bucket was found for a request to be fetched");
+        };
+        let upstream = &site.upstream;
+        let key_hash = match ctx.verdict.as_ref().map(|verdict| &verdict.action) {
+            Some(RequestAction::Lookup(key)) => key.hash() as u64,
+            _ => xxhash_rust::xxh3::xxh3_64(session.req_header().raw_path()),
+        };
+        let picked = upstream.pool.pick(key_hash, &ctx.tried).await.map_err(|e| {
+            tracing::warn!(id = %ctx.id, origin = upstream.origin.name, error = %e, "no server of the origin can be asked");
+            metrics_error(upstream);
+            let mut error = Error::because(ErrorType::ConnectError, "choosing a server of the origin", e);
+            error.as_up();
+            error
+        })?;
+        ctx.server = Some(picked.addr);
+        ctx.asked = Some((Instant::now(), crate::clock::now()));
+        let mut peer = HttpPeer::new(picked.addr, picked.tls, picked.sni.to_string());
+        let options = &mut peer.options;
+        options.connection_timeout = Some(upstream.origin.connect_timeout);
+        // The TLS handshake gets as long again as the connection.
+        options.total_connection_timeout = Some(upstream.origin.connect_timeout * 2);
+        options.read_timeout = Some(upstream.origin.read_timeout);
+        options.write_timeout = Some(upstream.origin.read_timeout);
+        options.idle_timeout = Some(IDLE);
+        upstream.trust.apply(options);
+        Ok(Box::new(peer))
+    }
+
+    /// A server could not be reached: remembers it, and tries another one while tries are left.
+    pub(super) fn connect_failed(&self, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+        if let (Some(site), Some(server)) = (&ctx.site, ctx.server) {
+            site.upstream.report(server, false);
+            metrics_error(&site.upstream);
+            ctx.tried.push(server);
+            error.set_retry(ctx.tried.len() <= site.upstream.origin.retries);
+        }
+        error
+    }
+
+    /// Makes the client's request one for the origin.
+    pub(super) async fn prepare_for_origin(
+        &self,
+        session: &Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let Some(site) = ctx.site.clone() else { return Ok(()) };
+        let upstream = &site.upstream;
+        request.remove_header(DEBUG);
+        if let Some(verdict) = &ctx.verdict {
+            for (name, value) in &verdict.normalized {
+                match value {
+                    Some(value) => request.insert_header(name.clone(), value.clone())?,
+                    None => drop(request.remove_header(name)),
+                }
+            }
+        }
+        if let Some(signer) = &upstream.signer {
+            return sign(signer, request, ctx);
+        }
+        if let OriginKind::Http(http) = &upstream.origin.kind
+            && let Some(host) = &http.host
+        {
+            request.insert_header(header::HOST, host.as_str())?;
+            request.insert_header("x-forwarded-host", ctx.target.authority.as_str())?;
+        }
+        let via = match request.headers.get(header::VIA).and_then(|via| via.to_str().ok()) {
+            Some(via) => format!("{via}, 1.1 {}", crate::outcome::CACHE_NAME),
+            None => format!("1.1 {}", crate::outcome::CACHE_NAME),
+        };
+        request.insert_header(header::VIA, via)?;
+        let peer = session.client_addr().and_then(|addr| addr.as_inet()).map(|addr| addr.ip().to_string());
+        let peer = peer.unwrap_or_else(|| "unknown".to_owned());
+        let hops = match request.headers.get("x-forwarded-for").and_then(|hops| hops.to_str().ok()) {
+            Some(hops) => format!("{hops}, {peer}"),
+            None => peer,
+        };
+        request.insert_header("x-forwarded-for", hops)?;
+        request.insert_header("x-forwarded-proto", ctx.target.scheme)?;
+        request.insert_header("x-request-id", ctx.id.digits().as_slice())?;
+        Ok(())
+    }
+}
+
+fn metrics_error(upstream: &Upstream) {
+    let name = upstream.origin.name.as_str();
+    crate::telemetry::metrics().origin_requests.with_label_values(&[name, "error"]).inc();
+}
+
+/// Turns the request into a signed one for the bucket.
+fn sign(signer: &S3Signer, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    let path = request.uri.path().to_owned();
+    let query = request.uri.query().unwrap_or_default().to_owned();
+    let prepared = signer.prepare(&request.method, &path, &query, crate::clock::now());
+    let prepared = prepared.map_err(|e| {
+        let fault = match e.status().as_u16() {
+            403 => Fault::Forbidden,
+            414 => Fault::UriTooLong,
+            502 => Fault::Credentials,
+            _ => Fault::BadTarget,
+        };
+        if fault == Fault::Credentials {
+            tracing::error!(id = %ctx.id, error = %e, "a request to the bucket could not be signed");
+        }
+        ctx.fault = Some(fault);
+        Error::create(ErrorType::HTTPStatus(fault.status()), ErrorSource::Internal, None, None)
+    })?;
+    let foreign: Vec<HeaderName> = request.headers.keys().filter(|name| Prepared::removes(name)).cloned().collect();
+    for name in &foreign {
+        request.remove_header(name);
+    }
+    for (name, value) in prepared.headers {
+        request.insert_header(name, value)?;
+    }
+    request.insert_header(header::HOST, prepared.host)?;
+    request.set_raw_path(prepared.path_and_query.as_bytes())?;
+    Ok(())
+}

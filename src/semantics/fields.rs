@@ -1,0 +1,213 @@
+//! Fields that belong to one connection, and fields that every intermediary adds: RFC 9110 sections 6.6.1, 7.6.1 and
+//! 7.6.3, RFC 9111 section 3.1.
+
+use super::cache_control::ResponseControl;
+use super::surrogate::SURROGATE_CONTROL;
+use super::targeted::CDN_CACHE_CONTROL;
+use super::{date, vary};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use std::time::{Duration, SystemTime};
+
+/// Fields of one connection (RFC 9110 section 7.6.1) and of one proxy (sections 11.7.1 to 11.7.3).
+pub const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    header::PROXY_AUTHORIZATION,
+];
+
+/// Fields that `Connection` cannot take away: they are meant for every recipient, and a client or origin that nominates
+/// them is mistaken or means harm (RFC 9110 section 7.6.1: never for fields "intended for all recipients").
+const NEVER_NOMINATED: [HeaderName; 18] = [
+    header::AGE,
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    CDN_CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::DATE,
+    header::ETAG,
+    header::EXPIRES,
+    header::HOST,
+    header::LAST_MODIFIED,
+    header::RANGE,
+    header::SET_COOKIE,
+    SURROGATE_CONTROL,
+    header::VARY,
+];
+
+/// Removes the fields of one connection and those that `Connection` names, before a message is forwarded or stored.
+///
+/// Whoever handles `Upgrade` looks at it first. Ask [`super::storable::storable`] before this, with the message as it
+/// came.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if let Some(nominated) = nominated(headers) {
+        for name in nominated {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The fields that `Connection` names, less the ones that it may not name; `None` without a `Connection`.
+pub(super) fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
+    if !headers.contains_key(header::CONNECTION) {
+        return None;
+    }
+    let names = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !NEVER_NOMINATED.contains(name))
+        .collect();
+    Some(names)
+}
+
+/// Removes what may not be stored: fields of the connection, and fields that `private="…"` or `no-cache="…"` name
+/// (RFC 9111 section 3.1).
+pub fn strip_for_storing(response: &mut HeaderMap, control: &ResponseControl) {
+    for name in control.fields_to_strip() {
+        response.remove(name);
+    }
+    remove_hop_by_hop(response);
+}
+
+/// Appends this proxy to `Via` (RFC 9110 section 7.6.3); `version` is that of the message as received.
+///
+/// A name that cannot stand in a field is left out silently: the field is for diagnosis.
+pub fn append_via(headers: &mut HeaderMap, version: Version, pseudonym: &str) {
+    let version = match version {
+        Version::HTTP_09 => "0.9",
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    };
+    let mut value = Vec::new();
+    if vary::append_combined(headers, &header::VIA, &mut value) && !value.is_empty() {
+        value.extend_from_slice(b", ");
+    }
+    value.extend_from_slice(version.as_bytes());
+    value.push(b' ');
+    value.extend_from_slice(pseudonym.as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&value) {
+        headers.insert(header::VIA, value);
+    }
+}
+
+/// Adds `Date` where it is missing (RFC 9110 section 6.6.1), with the time at which the message arrived.
+pub fn ensure_date(headers: &mut HeaderMap, received: SystemTime) {
+    if !headers.contains_key(header::DATE)
+        && let Ok(value) = HeaderValue::from_str(&date::format(received))
+    {
+        headers.insert(header::DATE, value);
+    }
+}
+
+/// Sets `Age` (RFC 9111 section 5.1), in whole seconds.
+pub fn set_age(headers: &mut HeaderMap, age: Duration) {
+    headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{at, headers};
+    use super::*;
+    use crate::policy::decision::Overrides;
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    // RFC 9110 section 7.6.1
+    #[test]
+    fn fields_of_the_connection_are_removed() {
+        let mut fields = headers(&[
+            ("connection", "close"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "x"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("proxy-authenticate", "x"),
+            ("proxy-authentication-info", "x"),
+            ("proxy-authorization", "x"),
+            ("trailer", "x"),
+            ("c", "3"),
+        ]);
+        remove_hop_by_hop(&mut fields);
+        assert_eq!(names(&fields), ["c", "trailer"]);
+    }
+
+    #[test]
+    fn fields_that_connection_names_are_removed() {
+        let mut fields =
+            headers(&[("connection", "a, B"), ("connection", "D"), ("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]);
+        remove_hop_by_hop(&mut fields);
+        assert_eq!(names(&fields), ["c"]);
+    }
+
+    #[test]
+    fn connection_cannot_take_away_what_is_for_everybody() {
+        let mut fields =
+            headers(&[("connection", "vary, cache-control"), ("vary", "x"), ("cache-control", "max-age=5")]);
+        remove_hop_by_hop(&mut fields);
+        assert_eq!(names(&fields), ["cache-control", "vary"]);
+    }
+
+    // RFC 9111 sections 3.1, 5.2.2.4 and 5.2.2.7
+    #[test]
+    fn fields_of_private_and_no_cache_are_not_stored() {
+        let mut fields = headers(&[
+            ("cache-control", "no-cache=\"a, b\", private=\"set-cookie\", max-age=9"),
+            ("a", "1"),
+            ("b", "2"),
+            ("c", "3"),
+            ("set-cookie", "x"),
+        ]);
+        let control = ResponseControl::of(&fields, Overrides::default());
+        strip_for_storing(&mut fields, &control);
+        assert_eq!(names(&fields), ["c", "cache-control"]);
+    }
+
+    // RFC 9110 section 7.6.3
+    #[test]
+    fn via_grows_at_its_end() {
+        let mut fields = headers(&[("via", "1.0 a"), ("via", "1.1 b")]);
+        append_via(&mut fields, Version::HTTP_2, "tidegate");
+        assert_eq!(fields.get_all("via").iter().collect::<Vec<_>>(), ["1.0 a, 1.1 b, 2 tidegate"]);
+        let mut fields = headers(&[]);
+        append_via(&mut fields, Version::HTTP_11, "tidegate");
+        assert_eq!(fields["via"], "1.1 tidegate");
+    }
+
+    // RFC 9110 section 6.6.1
+    #[test]
+    fn date_is_added_and_never_replaced() {
+        let mut fields = headers(&[]);
+        ensure_date(&mut fields, at(0));
+        assert_eq!(fields["date"], "Thu, 01 Jan 2026 00:00:00 GMT");
+        ensure_date(&mut fields, at(5));
+        assert_eq!(fields["date"], "Thu, 01 Jan 2026 00:00:00 GMT");
+    }
+
+    #[test]
+    fn age_has_whole_seconds() {
+        let mut fields = headers(&[("age", "1"), ("age", "2")]);
+        set_age(&mut fields, Duration::from_millis(3999));
+        assert_eq!(fields.get_all("age").iter().collect::<Vec<_>>(), ["3"]);
+    }
+}

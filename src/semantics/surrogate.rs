@@ -1,0 +1,109 @@
+//! `Surrogate-Control`: the Edge Architecture note of W3C, which origins sent long before RFC 9213 and still do.
+//!
+//! Its syntax is that of `Cache-Control`, with parameters after `;`. A directive with a parameter that names a device
+//! is for that device only.
+
+use super::cache_control::CacheControl;
+use super::directives::{Argument, directives};
+use http::{HeaderMap, HeaderName};
+
+/// `Surrogate-Control`. To be removed before a response goes to a client: it is for surrogates.
+pub const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+
+/// The name by which a directive can be aimed at this cache.
+pub const DEVICE: &str = "tidegate";
+
+/// The directives of `Surrogate-Control` that are for this cache; `None` if there are none.
+///
+/// The note knows `max-age` and `no-store`; other directives of `Cache-Control` mean the same here. Of
+/// `max-age=fresh+stale` the second number is how long it may be used after that, as `stale-while-revalidate` and
+/// `stale-if-error` say it today.
+pub fn surrogate_control(response: &HeaderMap) -> Option<CacheControl> {
+    let mut control = CacheControl::default();
+    for (name, argument) in directives(response, &SURROGATE_CONTROL) {
+        let (name, argument) = match (split(name), argument) {
+            ((name, None), Argument::Token(text)) => {
+                let (text, device) = split(text);
+                if device.is_some_and(|device| !is_this_device(device)) {
+                    continue;
+                }
+                (name, Argument::Token(text))
+            }
+            ((_, Some(device)), _) if !is_this_device(device) => continue,
+            ((name, _), argument) => (name, argument),
+        };
+        add(&mut control, name, argument);
+    }
+    (control != CacheControl::default()).then_some(control)
+}
+
+fn add(control: &mut CacheControl, name: &[u8], argument: Argument<'_>) {
+    if let Argument::Token(text) = argument
+        && let Some(plus) = text.iter().position(|byte| *byte == b'+')
+        && let Some((fresh, stale)) = text.split_at_checked(plus)
+    {
+        let stale = Argument::Token(stale.strip_prefix(b"+").unwrap_or(stale));
+        control.add(name, Argument::Token(fresh));
+        control.add(b"stale-while-revalidate", stale);
+        control.add(b"stale-if-error", stale);
+        return;
+    }
+    control.add(name, argument);
+}
+
+fn split(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let mut parts = text.splitn(2, |byte| *byte == b';');
+    (parts.next().unwrap_or(text), parts.next())
+}
+
+fn is_this_device(device: &[u8]) -> bool {
+    device.trim_ascii().eq_ignore_ascii_case(DEVICE.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::headers;
+    use super::*;
+
+    fn parse(value: &str) -> Option<CacheControl> {
+        surrogate_control(&headers(&[("surrogate-control", value)]))
+    }
+
+    // Edge Architecture section 2.2
+    #[test]
+    fn directives_read_as_in_cache_control() {
+        assert_eq!(parse("foobar, MaX-aGe=3600").unwrap().max_age, Some(3600));
+        assert!(parse("no-store").unwrap().no_store);
+    }
+
+    #[test]
+    fn a_directive_for_another_device_is_ignored() {
+        assert_eq!(parse("max-age=3600;not-for-you, no-store;other"), None);
+    }
+
+    #[test]
+    fn a_directive_for_this_device_counts() {
+        assert_eq!(parse("max-age=3600;tidegate").unwrap().max_age, Some(3600));
+        assert!(parse("no-store;tidegate").unwrap().no_store);
+    }
+
+    #[test]
+    fn the_time_after_the_plus_is_for_stale_use() {
+        let control = parse("max-age=60+30").unwrap();
+        assert_eq!(
+            (control.max_age, control.stale_while_revalidate, control.stale_if_error),
+            (Some(60), Some(30), Some(30))
+        );
+    }
+
+    #[test]
+    fn a_field_without_known_directives_is_absent() {
+        assert_eq!(parse("foo"), None);
+        assert_eq!(parse("content=\"ESI/1.0\""), None);
+    }
+
+    #[test]
+    fn a_broken_number_is_stale() {
+        assert_eq!(parse("max-age =100").unwrap().max_age, Some(0));
+    }
+}

@@ -1,0 +1,328 @@
+//! The store as Pingora's cache sees it.
+
+use super::Store;
+use super::entry::{Entry, EntryId, Facts, StoredHead};
+use super::fill::{BeforeWaiting, Fill, FillReader, Filled};
+use crate::policy::decision::TierName;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::cache::key::{CacheHashKey, CompactCacheKey};
+use pingora::cache::predictor::CacheablePredictor;
+use pingora::cache::storage::{HandleHit, HandleMiss, MissFinishType, PurgeOutcome, PurgeTarget};
+use pingora::cache::trace::SpanHandle;
+use pingora::cache::{CacheKey, CacheMeta, HitHandler, MissHandler, NoCacheReason, PurgeType, Storage};
+use pingora::prelude::{Error, ErrorType, Result};
+use std::any::Any;
+use std::sync::Arc;
+
+fn id_of(key: &CacheKey) -> EntryId {
+    EntryId { primary: u128::from_be_bytes(key.primary_bin()), variant: key.variance_bin().map(u128::from_be_bytes) }
+}
+
+fn id_of_compact(key: &CompactCacheKey) -> EntryId {
+    EntryId {
+        primary: u128::from_be_bytes(key.primary),
+        variant: key.variance.as_deref().copied().map(u128::from_be_bytes),
+    }
+}
+
+/// What was decided about a response, as `response_cache_filter` left it in the metadata.
+fn facts_of(meta: &CacheMeta) -> Arc<Facts> {
+    meta.extensions().get::<Arc<Facts>>().cloned().unwrap_or_default()
+}
+
+#[async_trait]
+impl Storage for Store {
+    async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
+        let id = id_of(key);
+        if let Some(fill) = self.joinable_fill(&id, key.primary_key()) {
+            return Ok(Some((fill.head.to_meta(), Box::new(FillHit::new(fill.reader(false))))));
+        }
+        let Some(entry) = self.memory.get(&id, key.primary_key()) else {
+            self.counters.miss.inc();
+            return Ok(None);
+        };
+        self.counters.hit.inc();
+        Ok(Some((entry.head.to_meta(), Box::new(StoredHit::new(entry, TierName::Memory)))))
+    }
+
+    async fn lookup_streaming_write(
+        &'static self,
+        key: &CacheKey,
+        streaming_write_tag: Option<&[u8]>,
+        _trace: &SpanHandle,
+    ) -> Result<Option<(CacheMeta, HitHandler)>> {
+        let id = id_of(key);
+        let fills = self.fills.read();
+        let under_way = fills.get(&id).into_iter().flatten();
+        let own = under_way.rev().find(|fill| Some(tag_of(fill).as_slice()) == streaming_write_tag);
+        Ok(own.map(|fill| (fill.head.to_meta(), Box::new(FillHit::new(fill.reader(true))) as HitHandler)))
+    }
+
+    async fn get_miss_handler(
+        &'static self,
+        key: &CacheKey,
+        meta: &CacheMeta,
+        _trace: &SpanHandle,
+    ) -> Result<MissHandler> {
+        let id = id_of(key);
+        let (head, facts) = (Arc::new(StoredHead::of(meta)), facts_of(meta));
+        let expected = content_length(meta);
+        let fill = Fill::new(key.primary_key().into(), head, facts, expected, self.limits.clone());
+        let fill = self.begin(id, fill);
+        let tag = tag_of(&fill);
+        Ok(Box::new(FillWriter { store: self, key: key.clone(), id, fill, tag, ended: false }))
+    }
+
+    async fn purge(
+        &'static self,
+        target: PurgeTarget<'_>,
+        _purge_type: PurgeType,
+        _trace: &SpanHandle,
+    ) -> Result<PurgeOutcome> {
+        let removed = self.memory.remove(&id_of_compact(target.key()));
+        Ok(if removed { PurgeOutcome::Purged(None) } else { PurgeOutcome::NotFound })
+    }
+
+    async fn update_meta(&'static self, key: &CacheKey, meta: &CacheMeta, _trace: &SpanHandle) -> Result<bool> {
+        let id = id_of(key);
+        let Some(entry) = self.memory.get(&id, key.primary_key()) else { return Ok(false) };
+        self.keep(id, entry.with_head(Arc::new(StoredHead::of(meta)), facts_of(meta)));
+        Ok(true)
+    }
+
+    fn support_streaming_partial_write(&self) -> bool {
+        true
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync + 'static) {
+        self
+    }
+}
+
+fn content_length(meta: &CacheMeta) -> Option<u64> {
+    meta.headers().get(http::header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Tells the fills of one key apart, so that a request reads the one that it writes.
+fn tag_of(fill: &Arc<Fill>) -> [u8; 8] {
+    (Arc::as_ptr(fill) as usize as u64).to_be_bytes()
+}
+
+/// Reads a complete entry.
+pub struct StoredHit {
+    entry: Arc<Entry>,
+    tier: TierName,
+    start: usize,
+    end: usize,
+    done: bool,
+}
+
+impl StoredHit {
+    fn new(entry: Arc<Entry>, tier: TierName) -> Self {
+        let end = entry.body.len();
+        StoredHit { entry, tier, start: 0, end, done: false }
+    }
+
+    /// What is read.
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// Where it was found.
+    pub fn tier(&self) -> TierName {
+        self.tier
+    }
+}
+
+#[async_trait]
+impl HandleHit for StoredHit {
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        if self.done || self.start >= self.end {
+            return Ok(None);
+        }
+        self.done = true;
+        Ok(Some(self.entry.body.slice(self.start..self.end)))
+    }
+
+    async fn finish(
+        self: Box<Self>,
+        _storage: &'static (dyn Storage + Sync),
+        _key: &CacheKey,
+        _trace: &SpanHandle,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn can_seek(&self) -> bool {
+        true
+    }
+
+    fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
+        let length = self.entry.body.len();
+        if start > length {
+            return out_of_range(start, length as u64);
+        }
+        self.start = start;
+        self.end = end.map_or(length, |end| end.min(length));
+        self.done = false;
+        Ok(())
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut (dyn Any + Send + Sync) {
+        self
+    }
+}
+
+fn out_of_range(start: usize, length: u64) -> Result<()> {
+    Error::e_explain(ErrorType::InternalError, format!("a range starts at byte {start} of a body of {length}"))
+}
+
+/// Follows a fill under way.
+pub struct FillHit {
+    reader: FillReader,
+    /// Bytes still to skip before the wanted range.
+    skip: u64,
+    /// Bytes still wanted.
+    wanted: u64,
+    before_waiting: Option<Arc<dyn BeforeWaiting>>,
+}
+
+impl FillHit {
+    fn new(reader: FillReader) -> Self {
+        FillHit { reader, skip: 0, wanted: u64::MAX, before_waiting: None }
+    }
+
+    /// Has something done before each wait for the fill to go on.
+    pub fn before_waiting(&mut self, what: Arc<dyn BeforeWaiting>) {
+        self.before_waiting = Some(what);
+    }
+
+    /// What is followed.
+    pub fn fill(&self) -> &Arc<Fill> {
+        self.reader.fill()
+    }
+}
+
+#[async_trait]
+impl HandleHit for FillHit {
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        while self.wanted > 0 {
+            let piece = self.reader.read(self.before_waiting.as_ref()).await;
+            let Some(mut piece) = piece.map_err(|e| Error::because(ErrorType::ReadError, "following a fill", e))?
+            else {
+                return Ok(None);
+            };
+            let skipped = self.skip.min(piece.len() as u64);
+            self.skip -= skipped;
+            // No larger than the piece, whose length is a usize.
+            let mut piece = piece.split_off(skipped as usize);
+            if piece.is_empty() {
+                continue;
+            }
+            piece.truncate(self.wanted.min(piece.len() as u64) as usize);
+            self.wanted -= piece.len() as u64;
+            return Ok(Some(piece));
+        }
+        Ok(None)
+    }
+
+    async fn finish(
+        self: Box<Self>,
+        _storage: &'static (dyn Storage + Sync),
+        _key: &CacheKey,
+        _trace: &SpanHandle,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn can_seek(&self) -> bool {
+        // Only a body of known length can be cut into ranges before its end has come.
+        self.fill().expected().is_some()
+    }
+
+    fn can_seek_multipart(&self) -> bool {
+        // Ranges may go back; a fill that overflows keeps nothing to go back to.
+        false
+    }
+
+    fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
+        let length = self.fill().expected().unwrap_or(0);
+        let start = start as u64;
+        if start > length {
+            return out_of_range(start as usize, length);
+        }
+        self.skip = start;
+        self.wanted = end.map_or(length, |end| (end as u64).min(length)).saturating_sub(start);
+        Ok(())
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut (dyn Any + Send + Sync) {
+        self
+    }
+}
+
+/// Writes a fill. Dropped before [`HandleMiss::finish`], it breaks the fill.
+struct FillWriter {
+    store: &'static Store,
+    key: CacheKey,
+    id: EntryId,
+    fill: Arc<Fill>,
+    tag: [u8; 8],
+    ended: bool,
+}
+
+impl FillWriter {
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            if self.fill.is_too_large() {
+                // The next request for it streams on its own instead of waiting to be the second to find out.
+                self.store.uncacheable.mark_uncacheable(&self.key, NoCacheReason::ResponseTooLarge);
+            }
+            self.store.end(&self.id, &self.fill);
+        }
+    }
+}
+
+#[async_trait]
+impl HandleMiss for FillWriter {
+    async fn write_body(&mut self, data: Bytes, _eof: bool) -> Result<()> {
+        let written = self.fill.write(data).await;
+        written.map_err(|e| Error::because(ErrorType::WriteError, "filling the cache", e))
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
+        let size = match self.fill.seal() {
+            Ok(Filled::Whole(body)) => {
+                let size = body.len();
+                let entry = Entry::new(self.fill.key.clone(), self.fill.head.clone(), body, self.fill.facts.clone());
+                // Kept before the fill ends, so that no lookup in between finds neither.
+                self.store.keep(self.id, entry);
+                size
+            }
+            Ok(Filled::TooLarge) => 0,
+            Err(e) => return Error::e_because(ErrorType::InternalError, "sealing a fill", e),
+        };
+        self.end();
+        Ok(MissFinishType::Created(size))
+    }
+
+    fn streaming_write_tag(&self) -> Option<&[u8]> {
+        Some(&self.tag)
+    }
+}
+
+impl Drop for FillWriter {
+    fn drop(&mut self) {
+        self.fill.break_off();
+        self.end();
+    }
+}

@@ -1,0 +1,134 @@
+//! What is stored: a parsed head, a body, and what was decided about them.
+
+use bytes::Bytes;
+use pingora::cache::CacheMeta;
+use pingora::http::ResponseHeader;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// Finds an entry: the hash of its key and, for a variant other than the first, the hash of its varying fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EntryId {
+    /// Hash of the key.
+    pub primary: u128,
+    /// Hash of the values that the response varies on; `None` in the slot that every lookup starts from.
+    pub variant: Option<u128>,
+}
+
+/// What was decided when an entry was stored, beyond what Pingora's metadata can say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Serve stale after a 5xx for so long (RFC 5861 section 4); permitted in words by origin or policy.
+    pub stale_if_error: Duration,
+    /// Serve stale for so long when the origin cannot be reached (RFC 9111 section 4.2.4).
+    pub stale_on_disconnect: Duration,
+    /// Never serve it stale (RFC 9111 section 5.2.2.2 and its kin).
+    pub must_revalidate: bool,
+    /// Names that a purge can use.
+    pub tags: Box<[String]>,
+    /// Age that the response already had when it arrived (RFC 9111 section 4.2.3).
+    pub initial_age: Duration,
+}
+
+/// Head and freshness of a stored response: what Pingora's metadata says, in a form that can be copied.
+#[derive(Debug)]
+pub struct StoredHead {
+    header: ResponseHeader,
+    fresh_until: SystemTime,
+    /// When this response, or the one that it replaced, was first stored: variants older than that belong to a response
+    /// that was purged.
+    since: SystemTime,
+    /// What the age counts from.
+    epoch: SystemTime,
+    stale_while_revalidate: u32,
+    stale_limit: u32,
+    variance: Option<[u8; 16]>,
+}
+
+impl StoredHead {
+    /// Copies what is to be kept.
+    pub fn of(meta: &CacheMeta) -> Self {
+        StoredHead {
+            header: meta.response_header_copy(),
+            fresh_until: meta.fresh_until(),
+            since: meta.provenance(),
+            epoch: meta.epoch(),
+            stale_while_revalidate: meta.stale_while_revalidate_sec(),
+            stale_limit: meta.stale_if_error_sec(),
+            variance: meta.variance(),
+        }
+    }
+
+    /// As Pingora wants it.
+    pub fn to_meta(&self) -> CacheMeta {
+        let mut meta = CacheMeta::new(
+            self.fresh_until,
+            self.since,
+            self.stale_while_revalidate,
+            self.stale_limit,
+            self.header.clone(),
+        );
+        meta.set_epoch_override(self.epoch);
+        if let Some(variance) = self.variance {
+            meta.set_variance(variance);
+        }
+        meta
+    }
+
+    /// The fields.
+    pub fn headers(&self) -> &http::HeaderMap {
+        &self.header.headers
+    }
+}
+
+/// A complete stored response. Sealed by construction: only a fill that ended as its framing promised becomes one.
+#[derive(Debug)]
+pub struct Entry {
+    /// The full key, compared on every read.
+    pub key: Box<[u8]>,
+    /// Head and freshness, parsed.
+    pub head: Arc<StoredHead>,
+    /// The whole body.
+    pub body: Bytes,
+    /// What was decided about it.
+    pub facts: Arc<Facts>,
+    hits: AtomicU64,
+}
+
+/// Bytes that an entry costs besides what [`Entry::weight`] can count: the `Arc`, Pingora's metadata, and moka's own
+/// node, queue and hash table slots.
+const FIXED_COST: usize = 640;
+
+/// Bytes that one field of a parsed head costs besides its text: a bucket with its name and value handles, and its index.
+const FIELD_COST: usize = 112;
+
+impl Entry {
+    /// Puts the pieces together.
+    pub fn new(key: Box<[u8]>, head: Arc<StoredHead>, body: Bytes, facts: Arc<Facts>) -> Self {
+        Entry { key, head, body, facts, hits: AtomicU64::new(0) }
+    }
+
+    /// The same entry with a new head, after the origin confirmed it.
+    pub fn with_head(&self, head: Arc<StoredHead>, facts: Arc<Facts>) -> Self {
+        Entry { key: self.key.clone(), head, body: self.body.clone(), facts, hits: AtomicU64::new(self.hits()) }
+    }
+
+    /// How often it was served.
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more hit, and says how many there were before.
+    pub fn count_hit(&self) -> u64 {
+        self.hits.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Bytes of memory that it takes, so that a tier's capacity means real memory.
+    pub fn weight(&self) -> usize {
+        let head: usize =
+            self.head.headers().iter().map(|(name, value)| FIELD_COST + name.as_str().len() + value.len()).sum();
+        let tags: usize = self.facts.tags.iter().map(|tag| size_of::<String>() + tag.len()).sum();
+        FIXED_COST + self.key.len() + head + tags + self.body.len()
+    }
+}

@@ -1,0 +1,413 @@
+//! A fill: one response on its way from the origin, read by everybody who asked for it meanwhile.
+//!
+//! The writer appends pieces; each reader follows from the first byte at its own speed. A fill ends *sealed* (everything
+//! came that the head promised) or *broken*; the readers of a broken one get an error, never a clean end, and a broken
+//! one is never stored. A writer that is dropped breaks its fill.
+//!
+//! An object that turns out to be larger than the store accepts *overflows*: it is no longer kept, pieces are let go once
+//! all readers have them, and the writer waits for readers that fall too far behind, so memory stays bounded. The reader
+//! of the request that fetches is never waited for, because it runs in the writer's own task: that task reads no
+//! further from the origin while it writes to its client, which bounds it as well.
+
+use super::entry::{Facts, StoredHead};
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// How far behind the writer a reader of an overflowing fill may be before the writer waits for it.
+const WINDOW: u64 = 4 * 1024 * 1024;
+
+/// How far behind the reader in the writer's own task may be: it takes all there is each time its client takes
+/// something, so it is this far behind only once its client is gone.
+const OWN_WINDOW: u64 = 4 * WINDOW;
+
+/// How long the writer of an overflowing fill waits for a reader that takes nothing before it cuts that reader off.
+const STALLED_READER: Duration = Duration::from_secs(10);
+
+/// Largest piece handed out at once by an overflowing fill, so that its own reader catches up in few steps.
+const GATHER: usize = 1024 * 1024;
+
+/// A response on its way.
+#[derive(Debug)]
+pub struct Fill {
+    /// The full key.
+    pub key: Box<[u8]>,
+    /// The head as it came.
+    pub head: Arc<StoredHead>,
+    /// What was decided about it.
+    pub facts: Arc<Facts>,
+    /// Bytes that the head promises, if it does.
+    expected: Option<u64>,
+    limits: FillLimits,
+    state: Mutex<State>,
+    /// Tells readers that something came, and the writer that something was taken.
+    moved: Notify,
+}
+
+/// What a fill may take.
+#[derive(Debug, Clone)]
+pub struct FillLimits {
+    /// Largest object worth keeping.
+    pub max_object: u64,
+    /// Most bytes that all fills together may hold.
+    pub max_in_flight: u64,
+    /// Bytes that all fills together hold now.
+    pub in_flight: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct State {
+    pieces: VecDeque<Bytes>,
+    /// Number of the first piece in `pieces`; pieces before it were let go.
+    first: u64,
+    /// Bytes received.
+    received: u64,
+    /// Bytes held in `pieces`.
+    held: u64,
+    ending: Ending,
+    overflowed: bool,
+    readers: Vec<Position>,
+    last_progress: Instant,
+}
+
+#[derive(Debug)]
+struct Position {
+    id: u64,
+    next: u64,
+    /// Bytes handed out to this reader.
+    taken: u64,
+    /// Runs in the writer's task.
+    own: bool,
+    cut: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Open,
+    Sealed,
+    Broken,
+}
+
+/// Why a reader got no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The origin broke off.
+    #[error("the fill that this response was read from broke off")]
+    Broken,
+    /// This reader took nothing for too long.
+    #[error("this reader fell too far behind a response that is not kept")]
+    TooSlow,
+}
+
+/// Why a writer cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Nobody reads a response that would not be kept.
+    #[error("every reader left a response that is too large to keep")]
+    Abandoned,
+    /// The body is not as long as the head said.
+    #[error("the origin sent {received} bytes where its head promised {expected}")]
+    WrongLength {
+        /// Bytes that came.
+        received: u64,
+        /// Bytes that were promised.
+        expected: u64,
+    },
+}
+
+/// How a fill ended well.
+#[derive(Debug)]
+pub enum Filled {
+    /// The whole body, to be kept.
+    Whole(Bytes),
+    /// It was too large to keep.
+    TooLarge,
+}
+
+impl Fill {
+    /// Begins a fill.
+    pub fn new(
+        key: Box<[u8]>,
+        head: Arc<StoredHead>,
+        facts: Arc<Facts>,
+        expected: Option<u64>,
+        limits: FillLimits,
+    ) -> Self {
+        Fill {
+            key,
+            head,
+            facts,
+            expected,
+            limits,
+            state: Mutex::new(State {
+                pieces: VecDeque::new(),
+                first: 0,
+                received: 0,
+                held: 0,
+                ending: Ending::Open,
+                overflowed: false,
+                readers: Vec::new(),
+                last_progress: Instant::now(),
+            }),
+            moved: Notify::new(),
+        }
+    }
+
+    /// Whether a new request can still follow it: it holds every byte from the first, and bytes still move.
+    pub fn is_joinable(&self, stalled_after: Duration) -> bool {
+        let state = self.state.lock();
+        match state.ending {
+            Ending::Broken => false,
+            Ending::Sealed => !state.overflowed,
+            Ending::Open => !state.overflowed && state.last_progress.elapsed() < stalled_after,
+        }
+    }
+
+    /// Whether it outgrew the largest object that the store keeps.
+    pub fn is_too_large(&self) -> bool {
+        self.state.lock().received > self.limits.max_object
+    }
+
+    /// Bytes that the head promises.
+    pub fn expected(&self) -> Option<u64> {
+        self.expected
+    }
+
+    /// Starts reading from the first byte. `own` says that the reader runs in the writer's task.
+    pub fn reader(self: &Arc<Self>, own: bool) -> FillReader {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        let next = state.first;
+        state.readers.push(Position { id, next, taken: 0, own, cut: false });
+        FillReader { fill: self.clone(), id, next }
+    }
+
+    /// Requests that read it besides the one that fetches.
+    pub fn followers(&self) -> usize {
+        self.state.lock().readers.iter().filter(|reader| !reader.own).count()
+    }
+
+    /// Appends a piece; waits only if it overflowed and a follower is far behind.
+    pub async fn write(&self, piece: Bytes) -> Result<(), WriteError> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        {
+            let mut state = self.state.lock();
+            let length = piece.len() as u64;
+            state.received += length;
+            state.held += length;
+            state.last_progress = Instant::now();
+            state.pieces.push_back(piece);
+            let in_flight = self.limits.in_flight.fetch_add(length, Ordering::Relaxed) + length;
+            if state.received > self.limits.max_object || in_flight > self.limits.max_in_flight {
+                state.overflowed = true;
+            }
+            self.let_go(&mut state);
+        }
+        self.moved.notify_waiters();
+        self.wait_for_followers().await
+    }
+
+    async fn wait_for_followers(&self) -> Result<(), WriteError> {
+        let mut since = Instant::now();
+        let mut slowest_at = None;
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            {
+                let mut state = self.state.lock();
+                if !state.overflowed {
+                    return Ok(());
+                }
+                let received = state.received;
+                for reader in state.readers.iter_mut().filter(|reader| reader.own) {
+                    // Its client left: the task goes on reading from the origin without writing to anybody.
+                    reader.cut |= received - reader.taken > OWN_WINDOW;
+                }
+                if state.readers.iter().all(|reader| reader.cut) {
+                    return Err(WriteError::Abandoned);
+                }
+                let followers = state.readers.iter_mut().filter(|reader| !reader.own && !reader.cut);
+                let slowest = followers.min_by_key(|reader| reader.taken);
+                let Some(slowest) = slowest.filter(|reader| received - reader.taken > WINDOW) else {
+                    self.let_go(&mut state);
+                    return Ok(());
+                };
+                let at = (slowest.id, slowest.taken);
+                if slowest_at.replace(at) != Some(at) {
+                    since = Instant::now();
+                } else if since.elapsed() >= STALLED_READER {
+                    slowest.cut = true;
+                    self.let_go(&mut state);
+                    continue;
+                }
+            }
+            // The deadline is looked at again even if nobody moves.
+            let _ = tokio::time::timeout(STALLED_READER / 10, moved).await;
+        }
+    }
+
+    /// Lets go of pieces that no reader needs, once the object is not to be kept.
+    fn let_go(&self, state: &mut State) {
+        if !state.overflowed {
+            return;
+        }
+        let needed = state.readers.iter().filter(|reader| !reader.cut).map(|reader| reader.next).min();
+        let needed = needed.unwrap_or(state.first + state.pieces.len() as u64);
+        while state.first < needed {
+            let Some(piece) = state.pieces.pop_front() else { break };
+            state.first += 1;
+            state.held -= piece.len() as u64;
+            self.limits.in_flight.fetch_sub(piece.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Seals the fill if everything came that the head promised, and breaks it otherwise.
+    pub fn seal(&self) -> Result<Filled, WriteError> {
+        let filled = {
+            let mut state = self.state.lock();
+            let received = state.received;
+            if let Some(expected) = self.expected.filter(|expected| *expected != received) {
+                state.ending = Ending::Broken;
+                Err(WriteError::WrongLength { received, expected })
+            } else {
+                state.ending = Ending::Sealed;
+                Ok(if state.overflowed { Filled::TooLarge } else { Filled::Whole(join(&state.pieces)) })
+            }
+        };
+        self.moved.notify_waiters();
+        filled
+    }
+
+    /// Breaks the fill unless it is sealed.
+    pub fn break_off(&self) {
+        {
+            let mut state = self.state.lock();
+            if state.ending == Ending::Open {
+                state.ending = Ending::Broken;
+            }
+        }
+        self.moved.notify_waiters();
+    }
+}
+
+impl Drop for Fill {
+    fn drop(&mut self) {
+        self.limits.in_flight.fetch_sub(self.state.get_mut().held, Ordering::Relaxed);
+    }
+}
+
+fn join(pieces: &VecDeque<Bytes>) -> Bytes {
+    match pieces.len() {
+        0 => Bytes::new(),
+        // A piece may be a window into a larger buffer; a copy keeps just its own bytes alive.
+        _ => {
+            let mut body = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+            for piece in pieces {
+                body.extend_from_slice(piece);
+            }
+            body.freeze()
+        }
+    }
+}
+
+/// Something to be done before a reader waits for the rest of its fill.
+pub trait BeforeWaiting: Send + Sync {
+    /// Does it. Called until it is ready.
+    fn poll_before_waiting(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// Follows a fill from its first byte.
+#[derive(Debug)]
+pub struct FillReader {
+    fill: Arc<Fill>,
+    id: u64,
+    next: u64,
+}
+
+impl FillReader {
+    /// The fill that is read.
+    pub fn fill(&self) -> &Arc<Fill> {
+        &self.fill
+    }
+
+    /// The next piece; `None` after the last of a sealed fill. Whatever is to be done before a wait is done first.
+    pub async fn read(&mut self, before: Option<&Arc<dyn BeforeWaiting>>) -> Result<Option<Bytes>, ReadError> {
+        loop {
+            let fill = self.fill.clone();
+            let moved = fill.moved.notified();
+            tokio::pin!(moved);
+            // Registered before the look, so that nothing that comes in between is missed.
+            moved.as_mut().enable();
+            if let Some(answer) = self.take() {
+                return answer;
+            }
+            if let Some(before) = before {
+                poll_fn(|cx| before.poll_before_waiting(cx)).await;
+            }
+            moved.await;
+        }
+    }
+
+    /// What can be said now; `None` if it has to wait.
+    fn take(&mut self) -> Option<Result<Option<Bytes>, ReadError>> {
+        let mut state = self.fill.state.lock();
+        let position = state.readers.iter().position(|reader| reader.id == self.id)?;
+        if state.readers.get(position).is_some_and(|reader| reader.cut) {
+            return Some(Err(ReadError::TooSlow));
+        }
+        let at = usize::try_from(self.next.saturating_sub(state.first)).ok()?;
+        let Some(piece) = state.pieces.get(at).cloned() else {
+            return match state.ending {
+                Ending::Open => None,
+                Ending::Sealed => Some(Ok(None)),
+                Ending::Broken => Some(Err(ReadError::Broken)),
+            };
+        };
+        let mut taken = 1;
+        let mut piece = piece;
+        if state.overflowed && state.pieces.len() > at + 1 {
+            let mut gathered = BytesMut::from(piece.as_ref());
+            while let Some(more) = state.pieces.get(at + taken).filter(|more| gathered.len() + more.len() <= GATHER) {
+                gathered.extend_from_slice(more);
+                taken += 1;
+            }
+            piece = gathered.freeze();
+        }
+        self.next += taken as u64;
+        if let Some(reader) = state.readers.get_mut(position) {
+            reader.next = self.next;
+            reader.taken += piece.len() as u64;
+        }
+        let overflowed = state.overflowed;
+        self.fill.let_go(&mut state);
+        drop(state);
+        if overflowed {
+            self.fill.moved.notify_waiters();
+        }
+        Some(Ok(Some(piece)))
+    }
+}
+
+impl Drop for FillReader {
+    fn drop(&mut self) {
+        let overflowed = {
+            let mut state = self.fill.state.lock();
+            state.readers.retain(|reader| reader.id != self.id);
+            self.fill.let_go(&mut state);
+            state.overflowed
+        };
+        if overflowed {
+            self.fill.moved.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The memory tier: moka, weighed by the bytes that entries really take.
+
+use super::entry::{Entry, EntryId};
+use crate::telemetry::metrics;
+use moka::notification::RemovalCause;
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+/// Entries in this process.
+#[derive(Debug)]
+pub struct MemoryTier {
+    entries: Cache<EntryId, Arc<Entry>, BuildHasherDefault<AlreadyHashed>>,
+    /// Which variants a key has, oldest first, so that their number stays bounded.
+    variants: Cache<u128, Arc<Mutex<Vec<u128>>>, BuildHasherDefault<AlreadyHashed>>,
+    max_variants: usize,
+    capacity: u64,
+}
+
+/// Ids are hashes already; hashing them again would only cost time.
+#[derive(Debug, Default)]
+pub struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        // Both halves, and in an order that counts: a variant's hash follows its key's.
+        self.0 = self.0.rotate_left(31) ^ (hash as u64) ^ ((hash >> 64) as u64).rotate_left(17);
+    }
+
+    fn write_u64(&mut self, discriminant: u64) {
+        self.0 = self.0.rotate_left(7) ^ discriminant;
+    }
+
+    fn write_isize(&mut self, discriminant: isize) {
+        self.write_u64(discriminant as u64);
+    }
+}
+
+/// Keys whose variants are counted at once; the least recently used is forgotten, which costs the bound, not the entries.
+const COUNTED_KEYS: u64 = 100_000;
+
+impl MemoryTier {
+    /// An empty tier of `capacity` bytes.
+    pub fn new(capacity: u64, max_variants: usize) -> Self {
+        let entries = Cache::builder()
+            .max_capacity(capacity)
+            .weigher(|_: &EntryId, entry: &Arc<Entry>| u32::try_from(entry.weight()).unwrap_or(u32::MAX))
+            .eviction_listener(|_, _, cause| match cause {
+                RemovalCause::Size => metrics().tier_evictions.with_label_values(&["memory", "size"]).inc(),
+                RemovalCause::Expired => metrics().tier_evictions.with_label_values(&["memory", "expired"]).inc(),
+                RemovalCause::Explicit | RemovalCause::Replaced => {}
+            })
+            .build_with_hasher(BuildHasherDefault::default());
+        let variants = Cache::builder().max_capacity(COUNTED_KEYS).build_with_hasher(BuildHasherDefault::default());
+        MemoryTier { entries, variants, max_variants, capacity }
+    }
+
+    /// The entry of that id, if its full key is this one.
+    pub fn get(&self, id: &EntryId, key: &[u8]) -> Option<Arc<Entry>> {
+        self.entries.get(id).filter(|entry| *entry.key == *key)
+    }
+
+    /// Keeps an entry. A key that has as many variants as it may loses its oldest one.
+    pub fn insert(&self, id: EntryId, entry: Arc<Entry>) {
+        if let Some(variant) = id.variant {
+            let counted = self.variants.get_with(id.primary, Arc::default);
+            let mut counted = counted.lock();
+            if !counted.contains(&variant) {
+                // One more variant lives in the slot that lookups start from.
+                while counted.len() + 1 >= self.max_variants.max(1) && !counted.is_empty() {
+                    let oldest = counted.remove(0);
+                    self.entries.invalidate(&EntryId { primary: id.primary, variant: Some(oldest) });
+                }
+                if self.max_variants <= 1 {
+                    return;
+                }
+                counted.push(variant);
+            }
+        }
+        self.entries.insert(id, entry);
+    }
+
+    /// Forgets an entry; says whether there was one.
+    pub fn remove(&self, id: &EntryId) -> bool {
+        self.entries.remove(id).is_some()
+    }
+
+    /// Bytes that it may take.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Entries and bytes that it holds.
+    pub fn usage(&self) -> (u64, u64) {
+        self.entries.run_pending_tasks();
+        (self.entries.entry_count(), self.entries.weighted_size())
+    }
+}

@@ -1,0 +1,218 @@
+//! A client that sends exactly what it is told and says exactly what came back.
+
+use super::cache_status::CacheStatus;
+use super::wire::{Body, Ending, Framing, Headers, Wire};
+use super::within;
+use std::future::IntoFuture;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// A request to be sent. Await it for the whole response, [`Call::open`] it for the head first.
+#[derive(Clone)]
+#[must_use = "a call does nothing until it is awaited, opened or spawned"]
+pub struct Call {
+    addr: SocketAddr,
+    method: String,
+    target: String,
+    host: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Call {
+    /// `target` is sent as it is. The host is `test.example` unless another is named.
+    pub fn new(addr: SocketAddr, method: &str, target: &str) -> Self {
+        Call {
+            addr,
+            method: method.to_owned(),
+            target: target.to_owned(),
+            host: "test.example".to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    pub fn host(mut self, host: &str) -> Self {
+        self.host = host.to_owned();
+        self
+    }
+
+    /// Appends a field; a name may come more than once.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// `Authorization: Bearer TOKEN`
+    pub fn token(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// A body with its `Content-Length`.
+    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = body.as_ref().to_vec();
+        let length = self.body.len().to_string();
+        self.header("content-length", &length)
+    }
+
+    /// A body as one chunk and the final one.
+    pub fn chunked_body(mut self, body: impl AsRef<[u8]>) -> Self {
+        let body = body.as_ref();
+        self.body = [format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n0\r\n\r\n"].concat();
+        self.header("transfer-encoding", "chunked")
+    }
+
+    /// Sends it on a connection of its own and reads the head; the body waits to be read.
+    pub async fn open(self) -> Exchange {
+        let what = format!("the head of the answer to {} {}", self.method, self.target);
+        within(&what, self.try_open()).await.unwrap_or_else(|error| panic!("{what}: {error}"))
+    }
+
+    /// Like awaiting, for a peer that may not be there.
+    pub async fn attempt(self) -> io::Result<Response> {
+        Ok(self.try_open().await?.rest().await)
+    }
+
+    /// Sends it in the background.
+    pub fn spawn(self) -> JoinHandle<Response> {
+        tokio::spawn(self.into_future())
+    }
+
+    async fn try_open(self) -> io::Result<Exchange> {
+        let wire = Wire::new(TcpStream::connect(self.addr).await?);
+        let mut connection = Connection { wire };
+        let (status, headers, body) = connection.ask(&self).await?;
+        Ok(Exchange { connection, status, headers, body, so_far: Vec::new() })
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, self.target, self.host);
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        [head.as_bytes(), b"\r\n", &self.body].concat()
+    }
+}
+
+impl IntoFuture for Call {
+    type Output = Response;
+    type IntoFuture = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.open().await.rest().await })
+    }
+}
+
+/// A connection that is kept between calls.
+pub struct Connection {
+    wire: Wire,
+}
+
+impl Connection {
+    pub async fn to(addr: SocketAddr) -> Self {
+        Connection { wire: Wire::new(TcpStream::connect(addr).await.expect("a connection")) }
+    }
+
+    /// Sends a call here, wherever it was addressed to, and reads the whole answer.
+    pub async fn call(&mut self, call: Call) -> Response {
+        self.attempt(call).await.expect("an answer on a kept connection")
+    }
+
+    /// Like [`Connection::call`], for a peer that may have closed.
+    pub async fn attempt(&mut self, call: Call) -> io::Result<Response> {
+        let answer = async {
+            let (status, headers, mut body) = self.ask(&call).await?;
+            let mut bytes = Vec::new();
+            while let Some(piece) = body.piece(&mut self.wire).await {
+                bytes.extend(piece);
+            }
+            Ok(Response { status, headers, body: bytes, ending: body.ending() })
+        };
+        within("an answer on a kept connection", answer).await
+    }
+
+    async fn ask(&mut self, call: &Call) -> io::Result<(u16, Headers, Body)> {
+        // A peer that refuses a large request may close while it is being written; its answer still counts.
+        let written = self.wire.write(&call.bytes()).await;
+        loop {
+            let Some((start, headers)) = self.wire.head().await else {
+                written?;
+                return Err(io::Error::other("the connection ended before a response head"));
+            };
+            let status: u16 = start.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status line");
+            if status >= 200 {
+                let bodiless = call.method == "HEAD" || matches!(status, 204 | 304);
+                let framing = if bodiless { Framing::Length(0) } else { Framing::of(&headers, Framing::UntilClose) };
+                return Ok((status, headers, Body::new(framing)));
+            }
+        }
+    }
+}
+
+/// A response whose head was read and whose body is still coming.
+pub struct Exchange {
+    connection: Connection,
+    pub status: u16,
+    pub headers: Headers,
+    body: Body,
+    so_far: Vec<u8>,
+}
+
+impl Exchange {
+    /// Waits until the body so far ends with `text`.
+    pub async fn read_until(&mut self, text: &str) {
+        let what = format!("{text:?} in the body");
+        while !self.so_far.ends_with(text.as_bytes()) {
+            let piece = within(&what, self.body.piece(&mut self.connection.wire)).await;
+            let seen = String::from_utf8_lossy(&self.so_far).into_owned();
+            self.so_far.extend(piece.unwrap_or_else(|| panic!("the body ended after {seen:?}, before {text:?}")));
+        }
+    }
+
+    /// Reads to the end.
+    pub async fn rest(mut self) -> Response {
+        while let Some(piece) = within("the end of the body", self.body.piece(&mut self.connection.wire)).await {
+            self.so_far.extend(piece);
+        }
+        Response { status: self.status, headers: self.headers, body: self.so_far, ending: self.body.ending() }
+    }
+
+    /// Leaves in the middle.
+    pub fn hang_up(self) {}
+}
+
+/// A response, whole or cut.
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Headers,
+    pub body: Vec<u8>,
+    pub ending: Ending,
+}
+
+impl Response {
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers.get(name)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
+    }
+
+    /// What Tidegate says of itself in `Cache-Status`.
+    pub fn cache_status(&self) -> CacheStatus {
+        CacheStatus::of(&self.headers)
+    }
+
+    /// Served from the cache without asking the origin.
+    pub fn is_hit(&self) -> bool {
+        self.cache_status().hit
+    }
+}

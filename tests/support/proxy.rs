@@ -1,0 +1,308 @@
+//! The real daemon as a child process, with a folder, ports and a log of its own.
+
+use super::call::{Call, Connection};
+use super::settings::Settings;
+use super::{Origin, eventually, within};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, LazyLock, Mutex};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+/// The admin token of every daemon that tests start.
+pub const TOKEN: &str = "test-token";
+
+/// What a daemon will be started with.
+pub struct Builder {
+    dir: TempDir,
+    settings: Settings,
+    env: Vec<(String, String)>,
+}
+
+impl Builder {
+    /// Writes a policy file; the first one becomes that of the default bucket `main`.
+    pub fn policy(mut self, file: &str, text: &str) -> Self {
+        write(&self.policy_path(file), text);
+        if self.settings.has("buckets.main") && !self.settings.has("buckets.main.policy") {
+            self.settings.set("buckets.main.policy", file);
+        }
+        self
+    }
+
+    /// Adds a bucket. The first one replaces the default bucket, which serves every host.
+    pub fn bucket(mut self, name: &str, yaml: &str) -> Self {
+        self.settings.remove("buckets.main");
+        self.settings.set(&format!("buckets.{name}"), yaml);
+        self
+    }
+
+    /// Sets one key by its dotted path, in YAML; `@DIR@` is the daemon's folder.
+    pub fn set(mut self, path: &str, yaml: &str) -> Self {
+        self.settings.set(path, yaml);
+        self
+    }
+
+    pub fn without(mut self, path: &str) -> Self {
+        self.settings.remove(path);
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Where a policy file is or would be, for tests that lay out the folder themselves.
+    pub fn policy_path(&self, file: &str) -> PathBuf {
+        self.dir.path().join("policies").join(file)
+    }
+
+    /// Starts it and waits until it is ready. Another process may take a port first; then it is tried again.
+    pub async fn start(mut self) -> Proxy {
+        for _ in 0..4 {
+            let (listen, admin) = (free_address(), free_address());
+            self.settings.set("server.listen", &format!("[\"{listen}\"]"));
+            self.settings.set("admin.listen", &format!("\"{admin}\""));
+            let dir = self.dir.path().display().to_string();
+            write(&self.dir.path().join("tidegate.yaml"), &self.settings.to_yaml(&dir));
+            let mut daemon = Daemon::spawn(self.dir.path(), &self.env);
+            match daemon.become_ready(listen, admin).await {
+                Ok(()) => return Proxy { listen, admin, daemon, dir: self.dir },
+                Err(log) if log.contains("in use") => continue,
+                Err(log) => panic!("the daemon ended before it was ready; it said:\n{log}"),
+            }
+        }
+        panic!("no free pair of ports in four tries");
+    }
+}
+
+/// A running daemon. Killed when it goes out of scope; its log is printed if the test failed.
+pub struct Proxy {
+    listen: SocketAddr,
+    admin: SocketAddr,
+    // Before `dir`, so that the process is gone when its folder goes.
+    daemon: Daemon,
+    dir: TempDir,
+}
+
+impl Proxy {
+    /// One bucket `main` for every host, in front of `origin`, kept in 64 MiB of memory, objects up to 1 MiB.
+    pub fn builder(origin: &Origin) -> Builder {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(dir.path().join("policies")).expect("the policies folder");
+        let mut settings = Settings::default();
+        for (path, yaml) in [
+            ("server.threads", "2"),
+            ("server.upgrade_socket", "\"@DIR@/upgrade.sock\""),
+            ("server.pid_file", "\"@DIR@/tidegate.pid\""),
+            ("admin.token", TOKEN),
+            ("policies.dir", "policies"),
+            // Generous: a debug build on a busy machine is no measure of a policy.
+            ("policies.limits", "{ time: 200ms, memory: 16MiB }"),
+            ("cache.memory.capacity", "64MiB"),
+            ("cache.memory.max_object", "1MiB"),
+            ("origins.main.http.servers", &format!("[\"{}\"]", origin.addr())),
+            ("origins.main.http.retries", "0"),
+            ("buckets.main.match", "{ hosts: [\"*\"], path: \"/\" }"),
+            ("buckets.main.origin", "main"),
+        ] {
+            settings.set(path, yaml);
+        }
+        Builder { dir, settings, env: Vec::new() }
+    }
+
+    /// Plain RFC 9111, without a policy.
+    pub async fn plain(origin: &Origin) -> Self {
+        Proxy::builder(origin).start().await
+    }
+
+    /// With this policy in `main.lua`.
+    pub async fn with_policy(origin: &Origin, text: &str) -> Self {
+        Proxy::builder(origin).policy("main.lua", text).start().await
+    }
+
+    pub fn get(&self, target: &str) -> Call {
+        self.call("GET", target)
+    }
+
+    pub fn call(&self, method: &str, target: &str) -> Call {
+        Call::new(self.listen, method, target)
+    }
+
+    /// A connection that is kept between calls.
+    pub async fn connect(&self) -> Connection {
+        Connection::to(self.listen).await
+    }
+
+    /// `GET` at the admin listener, without a token.
+    pub fn admin(&self, target: &str) -> Call {
+        Call::new(self.admin, "GET", target).host("localhost")
+    }
+
+    pub async fn stats(&self) -> Value {
+        self.admin("/v1/stats").token(TOKEN).await.json()
+    }
+
+    pub async fn policies(&self) -> Value {
+        self.admin("/v1/policies").token(TOKEN).await.json()
+    }
+
+    pub async fn metrics(&self) -> Metrics {
+        Metrics(self.admin("/metrics").await.text())
+    }
+
+    /// Waits until the samples of `name` with this label add up to `value`; a count may follow its response.
+    pub async fn wait_for_metric(&self, name: &str, label: &str, value: f64) {
+        let what = format!("{name}{{{label}}} to be {value}");
+        eventually(&what, async || (self.metrics().await.sum(name, label) == value).then_some(())).await;
+    }
+
+    /// Waits until `/v1/policies` says something of `bucket` that `holds`, and returns it.
+    pub async fn wait_for_policy(&self, bucket: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        eventually(what, async || {
+            let all = self.policies().await;
+            let state = all.as_array()?.iter().find(|state| state["bucket"] == bucket)?;
+            holds(state).then(|| state.clone())
+        })
+        .await
+    }
+
+    /// Waits until so many requests wait for another's fill.
+    pub async fn wait_for_waiters(&self, n: usize) {
+        let enough = async || (self.metrics().await.sum("tidegate_fill_waiters", "") >= n as f64).then_some(());
+        eventually(&format!("{n} waiting requests"), enough).await
+    }
+
+    /// Waits for a line on stderr or stdout that contains `text`, and returns it.
+    pub async fn wait_for_log(&self, text: &str) -> String {
+        let log = &self.daemon.log;
+        let find = || log.lines.lock().unwrap().iter().find(|line| line.contains(text)).cloned();
+        let mut grown = log.grown.subscribe();
+        let _ = within(&format!("{text:?} in the log"), grown.wait_for(|()| find().is_some())).await;
+        find().unwrap_or_else(|| panic!("the log ended without {text:?}"))
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+
+    pub fn policy_path(&self, file: &str) -> PathBuf {
+        self.path("policies").join(file)
+    }
+
+    /// Replaces `from` in the daemon's configuration file.
+    pub fn edit_config(&self, from: &str, to: &str) {
+        let file = self.path("tidegate.yaml");
+        let text = std::fs::read_to_string(&file).expect("the configuration");
+        assert!(text.contains(from), "no {from:?} in {text}");
+        write(&file, &text.replacen(from, to, 1));
+    }
+
+    /// Writes over a policy file, as an editor does that saves in place.
+    pub fn write_policy(&self, file: &str, text: &str) {
+        write(&self.policy_path(file), text);
+    }
+}
+
+/// `/metrics` as it was at one moment.
+pub struct Metrics(pub String);
+
+impl Metrics {
+    /// The samples of `name` whose labels contain `label` (`bucket="main"`), added up.
+    pub fn sum(&self, name: &str, label: &str) -> f64 {
+        let value = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (series, labels) = series.split_once('{').unwrap_or((series, ""));
+            (series == name && labels.contains(label)).then(|| value.parse::<f64>().ok())?
+        };
+        self.0.lines().filter_map(value).sum()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.0.lines().any(|line| line.starts_with(name))
+    }
+}
+
+/// The process and what it said so far.
+struct Daemon {
+    child: Child,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    grown: watch::Sender<()>,
+}
+
+impl Daemon {
+    fn spawn(dir: &Path, env: &[(String, String)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.arg("serve").arg("-c").arg(dir.join("tidegate.yaml")).current_dir(dir);
+        command.envs(env.iter().cloned()).env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the daemon's binary");
+        let log = Arc::new(Log::default());
+        log.follow(child.stdout.take().expect("its stdout"));
+        log.follow(child.stderr.take().expect("its stderr"));
+        Daemon { child, log }
+    }
+
+    /// Polls `/readyz`; an `Err` holds what the process said before it ended.
+    async fn become_ready(&mut self, listen: SocketAddr, admin: SocketAddr) -> Result<(), String> {
+        eventually("the daemon to be ready", async || {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                return Some(Err(self.log.text()));
+            }
+            let ready = Call::new(admin, "GET", "/readyz").attempt().await.is_ok_and(|r| r.status == 200);
+            (ready && tokio::net::TcpStream::connect(listen).await.is_ok()).then_some(Ok(()))
+        })
+        .await
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- what the daemon said\n{}\n---", self.log.text());
+        }
+    }
+}
+
+impl Log {
+    fn follow(self: &Arc<Self>, pipe: impl Read + Send + 'static) {
+        let log = self.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                log.lines.lock().unwrap().push(line);
+                log.grown.send_replace(());
+            }
+        });
+    }
+
+    fn text(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));
+}
+
+/// A port that was free a moment ago and that no other test of this run was given.
+fn free_address() -> SocketAddr {
+    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let addr = listener.local_addr().expect("its number");
+        if GIVEN.lock().unwrap().insert(addr.port()) {
+            return addr;
+        }
+    }
+}
