@@ -68,9 +68,11 @@ const FROM_URI: &[u8] = b"uri";
 const FROM_POLICY: &[u8] = b"policy";
 
 impl PrimaryKey {
-    /// The default key: the URI as sent, query included.
-    pub fn from_uri(bucket: &str, host: &str, path_and_query: &str) -> Self {
-        let mut framed = head(bucket, host, FROM_URI, path_and_query.len() + 4);
+    /// The default key: the URI as sent, scheme and query included. A page on `http` is often a redirect to the one on
+    /// `https`; sharing an entry would make that redirect lead to itself.
+    pub fn from_uri(bucket: &str, host: &str, scheme: &str, path_and_query: &str) -> Self {
+        let mut framed = head(bucket, host, FROM_URI, scheme.len() + path_and_query.len() + 8);
+        frame(&mut framed, scheme.as_bytes());
         frame(&mut framed, path_and_query.as_bytes());
         Self::seal(framed)
     }
@@ -157,13 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn bucket_and_host_always_count() {
+    fn bucket_host_and_scheme_count() {
         let uri = "/a?b=1";
         let keys = [
-            PrimaryKey::from_uri("b1", "h1", uri),
-            PrimaryKey::from_uri("b1", "h2", uri),
-            PrimaryKey::from_uri("b2", "h1", uri),
-            PrimaryKey::from_uri("b1h", "1", uri),
+            PrimaryKey::from_uri("b1", "h1", "http", uri),
+            PrimaryKey::from_uri("b1", "h2", "http", uri),
+            PrimaryKey::from_uri("b2", "h1", "http", uri),
+            PrimaryKey::from_uri("b1h", "1", "http", uri),
+            PrimaryKey::from_uri("b1", "h1", "https", uri),
         ];
         for (i, a) in keys.iter().enumerate() {
             for b in &keys[i + 1..] {
@@ -174,8 +177,8 @@ mod tests {
 
     #[test]
     fn a_policy_cannot_spell_the_default_key_of_another_uri() {
-        let uri = PrimaryKey::from_uri("b", "h", "/x");
-        let policy = PrimaryKey::from_parts("b", "h", &["/x"].into_iter().collect());
+        let uri = PrimaryKey::from_uri("b", "h", "http", "/x");
+        let policy = PrimaryKey::from_parts("b", "h", &["http", "/x"].into_iter().collect());
         assert_ne!(uri.as_bytes(), policy.as_bytes());
     }
 

@@ -79,7 +79,7 @@ Tidegate is running.
 
   http://{PROXY}/index.html   an S3 bucket on {bucket}, every request signed
   http://{PROXY}/api/time     an API on {api} that counts the requests it gets
-  http://{ADMIN}/             the dashboard
+  http://{ADMIN}/metrics      metrics for Prometheus
 
 Try, each of them twice:
 

@@ -146,7 +146,7 @@ pub fn request(bucket: &Bucket, policy: Option<&Policy>, request: &Request<'_>) 
             let host = if bucket.host_in_key { request.target.host.as_str() } else { "" };
             RequestAction::Lookup(match &wanted.key {
                 Some(parts) => PrimaryKey::from_parts(&bucket.name, host, parts),
-                None => PrimaryKey::from_uri(&bucket.name, host, path_and_query(request.uri)),
+                None => PrimaryKey::from_uri(&bucket.name, host, request.target.scheme, path_and_query(request.uri)),
             })
         }
     };

@@ -4,7 +4,8 @@ use super::Gate;
 use super::context::{Context, Found};
 use super::prompt::PromptStream;
 use crate::clock;
-use crate::decide::{self, HitVerdict, ResponseAction};
+use crate::config::OnError;
+use crate::decide::{self, HitVerdict, NotStored, ResponseAction};
 use crate::explain::ResponsePart;
 use crate::outcome::{ForwardReason, StaleReason};
 use crate::policy::decision::TierName;
@@ -86,6 +87,11 @@ impl Gate {
     ) -> RespCacheable {
         let never = RespCacheable::Uncacheable(NoCacheReason::Custom("no-decision"));
         let (Some(site), Some(verdict)) = (ctx.site.clone(), ctx.verdict.as_ref()) else { return never };
+        if let Some(kind) = ctx.policy_error.filter(|_| site.bucket.on_error == OnError::Bypass) {
+            // What the policy would have said of this response is unknown, and storing it is not keeping out of the way.
+            ctx.not_stored = Some(NotStored::PolicyError(kind).to_string());
+            return RespCacheable::Uncacheable(NotStored::PolicyError(kind).for_pingora());
+        }
         let now = clock::now();
         let mut head = match ctx.validated.as_ref().zip(session.cache.maybe_cache_meta()) {
             // The framework merges a few fields of a 304 only; RFC 9111 section 3.2 wants nearly all of them.
