@@ -45,20 +45,6 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The same request again, later in its life.
-    pub fn of(request: &'a pingora::http::RequestHeader, ctx: &'a crate::proxy::context::Context) -> Self {
-        Request {
-            method: &request.method,
-            uri: &request.uri,
-            headers: &request.headers,
-            target: &ctx.target,
-            client_ip: ctx.client_ip,
-            now: ctx.now,
-            upgrade: false,
-            has_body: false,
-        }
-    }
-
     /// What is asked for, as the rules of HTTP see it.
     pub fn semantic_target(&self) -> crate::semantics::target::Target<'a> {
         crate::semantics::target::Target {

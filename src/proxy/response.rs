@@ -2,6 +2,7 @@
 
 use super::Gate;
 use super::context::Context;
+use super::heads;
 use super::request::DEBUG;
 use crate::clock;
 use crate::decide::{self, RequestAction};
@@ -21,7 +22,7 @@ use std::fmt::Write;
 impl Gate {
     /// Looks at the origin's answer as it comes in.
     pub(super) fn receive_from_origin(&self, session: &Session, response: &mut ResponseHeader, ctx: &mut Context) {
-        decide::strip_hop_by_hop(response);
+        heads::strip_hop_by_hop(response);
         if response.status.is_informational() {
             return;
         }
@@ -47,9 +48,10 @@ impl Gate {
 
     /// Forgets what an unsafe request that succeeded has changed (RFC 9111 section 4.4).
     fn invalidate(&self, session: &Session, response: &ResponseHeader, ctx: &Context) {
-        let request = decide::Request::of(session.req_header(), ctx);
+        let request = ctx.view(session.req_header());
         let Some(site) = &ctx.site else { return };
-        for key in decide::outdated(&site.bucket, ctx.working_policy().map(AsRef::as_ref), &request, response) {
+        let policy = ctx.working_policy().map(AsRef::as_ref);
+        for key in decide::outdated(&site.bucket, policy, &request, response.status, &response.headers) {
             self.store.forget(&key);
         }
     }
@@ -95,7 +97,7 @@ impl Gate {
         if !policy.has(Hook::Deliver) {
             return;
         }
-        let view = decide::Request::of(session.req_header(), ctx);
+        let view = ctx.view(session.req_header());
         let reason = outcome.reason();
         let cache = CacheView {
             status: outcome.as_str(),
@@ -125,7 +127,7 @@ impl Gate {
         let (policy, took) = (ctx.policy.as_deref(), ctx.decided_in);
         let mut told = Explanation::of_request(&site.bucket, policy, verdict, &ctx.inputs, took);
         if let Some((part, error)) = ctx.response_told.clone() {
-            let view = decide::Request::of(session.req_header(), ctx);
+            let view = ctx.view(session.req_header());
             told = told.with_response(part, error.as_ref(), &view, &verdict.normalized);
         }
         serde_json::to_string(&told).ok()

@@ -1,8 +1,9 @@
 //! The store as Pingora's cache sees it.
 
 use super::Store;
-use super::entry::{Entry, EntryId, Facts, StoredHead};
+use super::entry::{Entry, EntryId, StoredHead};
 use super::fill::{BeforeWaiting, Fill, FillReader, Filled};
+use crate::decide::Facts;
 use crate::policy::decision::TierName;
 use async_trait::async_trait;
 use bytes::Bytes;
