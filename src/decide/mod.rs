@@ -15,7 +15,7 @@ mod response;
 
 pub use facts::Facts;
 pub use hit::{HitVerdict, Judged, hit};
-pub use request::{Request, RequestAction, RequestVerdict, Target, host_of, request, wants_stored_only};
+pub use request::{Request, RequestAction, RequestVerdict, Target, host_of, lets_through, request, wants_stored_only};
 pub use response::{NotStored, Response, ResponseAction, ResponseVerdict, Storing, response};
 
 use crate::config::Bucket;

@@ -34,10 +34,13 @@ pub(super) fn dress(storing: &Storing, head: &mut ResponseHeader) {
     }
 }
 
-/// A head without the letter case of its field names, which nothing may depend on (RFC 9110 section 5.1) and which would
-/// cost a second table in each entry and each hit.
-pub(super) fn without_case(head: &ResponseHeader) -> ResponseHeader {
-    plain(head, &head.headers)
+/// A head as it can be stored: without what concerns only the connection that it came on (RFC 9111 section 3.1), and without
+/// the letter case of its field names, which nothing may depend on (RFC 9110 section 5.1) and which would cost a second
+/// table in each entry and each hit.
+pub(super) fn storable(head: &ResponseHeader) -> ResponseHeader {
+    let mut fields = head.headers.clone();
+    remove_hop_by_hop(&mut fields);
+    plain(head, &fields)
 }
 
 /// A stored head, brought up to date by the fields of a 304 (RFC 9111 section 3.2).

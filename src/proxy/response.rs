@@ -5,8 +5,8 @@ use super::context::Context;
 use super::heads;
 use super::request::DEBUG;
 use crate::clock;
-use crate::decide::{self, RequestAction};
-use crate::explain::Explanation;
+use crate::decide::{self, NotStored, RequestAction, ResponseAction, ResponseVerdict};
+use crate::explain::{Explanation, ResponsePart};
 use crate::outcome::{Account, BypassReason, CACHE_NAME, ForwardReason, Outcome, StaleReason, cache_status};
 use crate::policy::Hook;
 use crate::policy::decision::TierName;
@@ -44,6 +44,12 @@ impl Gate {
             let _ = response.insert_header(header::DATE, httpdate::fmt_http_date(clock::now()));
         }
         ctx.validated = (status == 304).then(|| response.headers.clone());
+        if let (true, Some(RequestAction::Bypass(reason))) = (ctx.debug, ctx.verdict.as_ref().map(|v| &v.action)) {
+            // The framework does not ask about the response to a request that the cache stays out of.
+            let passed = ResponseAction::Pass(NotStored::Bypassed(reason.clone()));
+            let decided = ResponseVerdict { action: passed, error: None };
+            ctx.response_told = Some((ResponsePart::of(&decided, &response.headers), None));
+        }
     }
 
     /// Forgets what an unsafe request that succeeded has changed (RFC 9111 section 4.4).
@@ -76,11 +82,11 @@ impl Gate {
         };
         let _ = response.insert_header(header::VIA, via.as_ref());
         let _ = response.insert_header("x-request-id", ctx.id.digits().as_slice());
+        // What `deliver` reads decides about the looks of this response only, so it is told before.
+        let explanation = if ctx.debug { self.explain(session, ctx) } else { None };
         self.deliver(session, response, &outcome, &account, ctx);
         ctx.outcome = Some((outcome, account));
-        if ctx.debug
-            && let Some(explanation) = self.explain(session, ctx)
-        {
+        if let Some(explanation) = explanation {
             let _ = response.insert_header(DEBUG, explanation);
         }
     }

@@ -6,7 +6,7 @@ use super::heads;
 use super::prompt::PromptStream;
 use crate::clock;
 use crate::config::OnError;
-use crate::decide::{self, HitVerdict, NotStored, ResponseAction};
+use crate::decide::{self, HitVerdict, NotStored, ResponseAction, ResponseVerdict};
 use crate::explain::ResponsePart;
 use crate::outcome::{ForwardReason, StaleReason};
 use crate::policy::decision::TierName;
@@ -90,14 +90,20 @@ impl Gate {
         let (Some(site), Some(verdict)) = (ctx.site.clone(), ctx.verdict.as_ref()) else { return never };
         if let Some(kind) = ctx.policy_error.filter(|_| site.bucket.on_error == OnError::Bypass) {
             // What the policy would have said of this response is unknown, and storing it is not keeping out of the way.
-            ctx.not_stored = Some(NotStored::PolicyError(kind).to_string());
-            return RespCacheable::Uncacheable(heads::no_cache_reason(&NotStored::PolicyError(kind)));
+            let reason = NotStored::PolicyError(kind);
+            ctx.not_stored = Some(reason.to_string());
+            let cannot = RespCacheable::Uncacheable(heads::no_cache_reason(&reason));
+            if ctx.debug {
+                let decided = ResponseVerdict { action: ResponseAction::Pass(reason), error: None };
+                ctx.response_told = Some((ResponsePart::of(&decided, &response.headers), None));
+            }
+            return cannot;
         }
         let now = clock::now();
         let mut head = match ctx.validated.as_ref().zip(session.cache.maybe_cache_meta()) {
             // The framework merges a few fields of a 304 only; RFC 9111 section 3.2 wants nearly all of them.
             Some((validated, stored)) => heads::freshened(stored.response_header(), validated, now),
-            None => heads::without_case(response),
+            None => heads::storable(response),
         };
         let view = ctx.view(session.req_header());
         let answer = decide::Response {
