@@ -32,6 +32,14 @@ fn facts_of(meta: &CacheMeta) -> Arc<Facts> {
     meta.extensions().get::<Arc<Facts>>().cloned().unwrap_or_default()
 }
 
+impl Store {
+    /// Whether anything is stored, or on its way, under the key, whatever the variant.
+    pub fn holds(&self, key: &CacheKey) -> bool {
+        let id = EntryId { variant: None, ..id_of(key) };
+        self.memory.get(&id, key.primary_key()).is_some() || self.joinable_fill(&id, key.primary_key()).is_some()
+    }
+}
+
 #[async_trait]
 impl Storage for Store {
     async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
