@@ -18,6 +18,7 @@ pub mod app;
 pub mod context;
 mod failures;
 pub mod fault;
+mod heads;
 mod policies;
 pub mod prediction;
 pub mod prompt;

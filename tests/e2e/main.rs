@@ -9,6 +9,7 @@ mod bypass;
 mod cli;
 mod harness;
 mod keys;
+mod parity;
 mod policy_errors;
 mod reload;
 mod stale;
