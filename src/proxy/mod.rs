@@ -228,6 +228,17 @@ impl ProxyHttp for Hooks {
         self.connect_failed(ctx, error)
     }
 
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Box<Context>,
+        client_reused: bool,
+    ) -> Box<Error> {
+        self.origin_failed(session, ctx, error, client_reused)
+    }
+
     async fn upstream_request_filter(
         &self,
         session: &mut Session,

@@ -114,6 +114,31 @@ impl Gate {
         error
     }
 
+    /// A server was reached and failed. The request goes to another one if no byte of an answer came, the method allows
+    /// it to be repeated, and tries are left. An origin that is silent had its time already.
+    pub(super) fn origin_failed(
+        &self,
+        session: &Session,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+        reused: bool,
+    ) -> Box<Error> {
+        let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        // An idle connection that the server closed meanwhile is no failure of the server.
+        error.retry.decide_reuse(reused);
+        if !repeatable {
+            error.set_retry(false);
+        } else if !error.retry()
+            && is_hang_up(&error)
+            && let (Some(site), Some(server), None) = (&ctx.site, ctx.server, ctx.origin_status)
+        {
+            metrics_error(&site.upstream);
+            ctx.tried.push(server);
+            error.set_retry(ctx.tried.len() <= site.upstream.origin.retries);
+        }
+        error
+    }
+
     /// Makes the client's request one for the origin.
     pub(super) async fn prepare_for_origin(
         &self,
@@ -156,6 +181,15 @@ impl Gate {
         request.insert_header("x-request-id", ctx.id.digits().as_slice())?;
         Ok(())
     }
+}
+
+/// Whether the server closed its connection instead of answering.
+fn is_hang_up(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Upstream
+        && matches!(
+            error.etype(),
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::SocketError
+        )
 }
 
 fn metrics_error(upstream: &Upstream) {

@@ -134,17 +134,50 @@ impl Connection {
         within("an answer on a kept connection", answer).await
     }
 
+    /// Sends bytes that need not be HTTP. A peer that refuses them may close meanwhile; what it says still counts.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.wire.write(bytes.as_ref()).await;
+    }
+
+    /// Reads one whole answer to a request that is not a `HEAD`; `None` if the peer closed instead.
+    pub async fn answer(&mut self) -> Option<Response> {
+        within("an answer to bytes", async {
+            let (status, headers, mut body) = self.answer_head("GET").await.ok()?;
+            let mut bytes = Vec::new();
+            while let Some(piece) = body.piece(&mut self.wire).await {
+                bytes.extend(piece);
+            }
+            Some(Response { status, headers, body: bytes, ending: body.ending() })
+        })
+        .await
+    }
+
+    /// Every answer until the peer closes.
+    pub async fn answers(&mut self) -> Vec<Response> {
+        let mut all = Vec::new();
+        while let Some(response) = self.answer().await {
+            all.push(response);
+        }
+        all
+    }
+
     async fn ask(&mut self, call: &Call) -> io::Result<(u16, Headers, Body)> {
         // A peer that refuses a large request may close while it is being written; its answer still counts.
         let written = self.wire.write(&call.bytes()).await;
+        match self.answer_head(&call.method).await {
+            Err(_) if written.is_err() => Err(written.unwrap_err()),
+            answer => answer,
+        }
+    }
+
+    async fn answer_head(&mut self, method: &str) -> io::Result<(u16, Headers, Body)> {
         loop {
             let Some((start, headers)) = self.wire.head().await else {
-                written?;
                 return Err(io::Error::other("the connection ended before a response head"));
             };
             let status: u16 = start.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status line");
             if status >= 200 {
-                let bodiless = call.method == "HEAD" || matches!(status, 204 | 304);
+                let bodiless = method == "HEAD" || matches!(status, 204 | 304);
                 let framing = if bodiless { Framing::Length(0) } else { Framing::of(&headers, Framing::UntilClose) };
                 return Ok((status, headers, Body::new(framing)));
             }

@@ -9,8 +9,11 @@ pub mod cli;
 pub mod gate;
 pub mod origin;
 pub mod proxy;
+pub mod process;
 pub mod reply;
+pub mod s3;
 pub mod settings;
+pub mod tls;
 pub mod wire;
 
 pub use call::{Call, Response};

@@ -21,6 +21,7 @@ pub struct Builder {
     dir: TempDir,
     settings: Settings,
     env: Vec<(String, String)>,
+    tls: bool,
 }
 
 impl Builder {
@@ -46,6 +47,18 @@ impl Builder {
         self
     }
 
+    /// Writes a file into the daemon's folder.
+    pub fn file(self, name: &str, text: &str) -> Self {
+        write(&self.dir.path().join(name), text);
+        self
+    }
+
+    /// Adds a TLS listener with this chain and key, as [`Proxy::tls`].
+    pub fn tls(mut self, chain: &str, key: &str) -> Self {
+        self.tls = true;
+        self.file("chain.pem", chain).file("key.pem", key)
+    }
+
     pub fn without(mut self, path: &str) -> Self {
         self.settings.remove(path);
         self
@@ -64,14 +77,18 @@ impl Builder {
     /// Starts it and waits until it is ready. Another process may take a port first; then it is tried again.
     pub async fn start(mut self) -> Proxy {
         for _ in 0..4 {
-            let (listen, admin) = (free_address(), free_address());
+            let (listen, admin, tls) = (free_address(), free_address(), free_address());
+            if self.tls {
+                let listener = format!("[{{ listen: \"{tls}\", cert: chain.pem, key: key.pem }}]");
+                self.settings.set("server.tls", &listener);
+            }
             self.settings.set("server.listen", &format!("[\"{listen}\"]"));
             self.settings.set("admin.listen", &format!("\"{admin}\""));
             let dir = self.dir.path().display().to_string();
             write(&self.dir.path().join("tidegate.yaml"), &self.settings.to_yaml(&dir));
             let mut daemon = Daemon::spawn(self.dir.path(), &self.env);
             match daemon.become_ready(listen, admin).await {
-                Ok(()) => return Proxy { listen, admin, daemon, dir: self.dir },
+                Ok(()) => return Proxy { listen, admin, tls, daemon, dir: self.dir },
                 Err(log) if log.contains("in use") => continue,
                 Err(log) => panic!("the daemon ended before it was ready; it said:\n{log}"),
             }
@@ -84,6 +101,7 @@ impl Builder {
 pub struct Proxy {
     listen: SocketAddr,
     admin: SocketAddr,
+    tls: SocketAddr,
     // Before `dir`, so that the process is gone when its folder goes.
     daemon: Daemon,
     dir: TempDir,
@@ -92,6 +110,13 @@ pub struct Proxy {
 impl Proxy {
     /// One bucket `main` for every host, in front of `origin`, kept in 64 MiB of memory, objects up to 1 MiB.
     pub fn builder(origin: &Origin) -> Builder {
+        let servers = format!("[\"{}\"]", origin.addr());
+        let http = [("origins.main.http.servers", servers.as_str()), ("origins.main.http.retries", "0")];
+        Proxy::builder_with(&http)
+    }
+
+    /// The same in front of an origin `main` that these keys describe.
+    pub fn builder_with(origin: &[(&str, &str)]) -> Builder {
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(dir.path().join("policies")).expect("the policies folder");
         let mut settings = Settings::default();
@@ -105,14 +130,15 @@ impl Proxy {
             ("policies.limits", "{ time: 200ms, memory: 16MiB }"),
             ("cache.memory.capacity", "64MiB"),
             ("cache.memory.max_object", "1MiB"),
-            ("origins.main.http.servers", &format!("[\"{}\"]", origin.addr())),
-            ("origins.main.http.retries", "0"),
             ("buckets.main.match", "{ hosts: [\"*\"], path: \"/\" }"),
             ("buckets.main.origin", "main"),
-        ] {
+        ]
+        .iter()
+        .chain(origin)
+        {
             settings.set(path, yaml);
         }
-        Builder { dir, settings, env: Vec::new() }
+        Builder { dir, settings, env: Vec::new(), tls: false }
     }
 
     /// Plain RFC 9111, without a policy.
@@ -184,6 +210,26 @@ impl Proxy {
         let mut grown = log.grown.subscribe();
         let _ = within(&format!("{text:?} in the log"), grown.wait_for(|()| find().is_some())).await;
         find().unwrap_or_else(|| panic!("the log ended without {text:?}"))
+    }
+
+    /// What the daemon said so far.
+    pub fn log(&self) -> String {
+        self.daemon.log.text()
+    }
+
+    /// Where it listens, for clients that speak for themselves.
+    pub fn addr(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where the TLS listener is, if [`Builder::tls`] asked for one.
+    pub fn tls(&self) -> SocketAddr {
+        self.tls
+    }
+
+    /// The process, to be watched.
+    pub fn pid(&self) -> u32 {
+        self.daemon.child.id()
     }
 
     pub fn path(&self, file: &str) -> PathBuf {

@@ -16,19 +16,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// The key id that the server knows.
-pub(crate) const ACCESS_KEY: &str = "tidegate";
+pub const ACCESS_KEY: &str = "tidegate";
 
 /// Its secret.
-pub(crate) const SECRET_KEY: &str = "tidegate-secret";
+pub const SECRET_KEY: &str = "tidegate-secret";
 
 /// A running server. Dropping it ends it and deletes its objects.
 #[derive(Debug)]
-pub(crate) struct S3Server {
+pub struct S3Server {
     addr: SocketAddr,
     folder: TempDir,
     requests: Arc<AtomicUsize>,
@@ -37,12 +38,12 @@ pub(crate) struct S3Server {
 
 impl S3Server {
     /// Starts a server with some empty buckets.
-    pub(crate) async fn start(buckets: &[&str]) -> Self {
+    pub async fn start(buckets: &[&str]) -> Self {
         Self::start_with(buckets, |builder, _| builder).await
     }
 
     /// The same, also reachable under `<bucket>.<domain>:<port>`.
-    pub(crate) async fn start_with_domain(buckets: &[&str], domain: &str) -> Self {
+    pub async fn start_with_domain(buckets: &[&str], domain: &str) -> Self {
         Self::start_with(buckets, |mut builder, addr| {
             let domain = format!("{domain}:{}", addr.port());
             builder.set_host(SingleDomain::new(&domain).expect("a domain and a port"));
@@ -71,34 +72,37 @@ impl S3Server {
     }
 
     /// Where it listens.
-    pub(crate) fn addr(&self) -> SocketAddr {
+    pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// `http://127.0.0.1:<port>`, for `endpoint`.
-    pub(crate) fn endpoint(&self) -> String {
+    pub fn endpoint(&self) -> String {
         format!("http://{}", self.addr)
     }
 
     /// Requests that arrived so far, refused ones too.
-    pub(crate) fn requests(&self) -> usize {
+    pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 
     /// The file that holds an object.
-    pub(crate) fn file(&self, bucket: &str, key: &str) -> PathBuf {
+    pub fn file(&self, bucket: &str, key: &str) -> PathBuf {
         self.folder.path().join(bucket).join(key)
     }
 
-    /// Puts an object straight into the server's folder.
-    pub(crate) fn put(&self, bucket: &str, key: &str, body: impl AsRef<[u8]>) {
+    /// Puts an object straight into the server's folder, as if an hour ago: what changed just now has no heuristic
+    /// freshness.
+    pub fn put(&self, bucket: &str, key: &str, body: impl AsRef<[u8]>) {
         let file = self.file(bucket, key);
         std::fs::create_dir_all(file.parent().unwrap_or(Path::new("/"))).expect("the object's folder");
-        std::fs::write(file, body).expect("the object's file");
+        std::fs::write(&file, body).expect("the object's file");
+        let file = std::fs::File::options().write(true).open(file).expect("the object's file");
+        file.set_modified(tidegate::clock::now() - Duration::from_secs(3600)).expect("the object's date");
     }
 
     /// Takes an object away.
-    pub(crate) fn delete(&self, bucket: &str, key: &str) {
+    pub fn delete(&self, bucket: &str, key: &str) {
         std::fs::remove_file(self.file(bucket, key)).expect("the object's file");
     }
 }
