@@ -56,6 +56,8 @@ pub struct Fill {
 pub struct FillLimits {
     /// Largest object worth keeping.
     pub max_object: u64,
+    /// A fill without progress for so long is not joined any more.
+    pub stalled_after: Duration,
     /// Most bytes that all fills together may hold.
     pub max_in_flight: u64,
     /// Bytes that all fills together hold now.
@@ -161,12 +163,12 @@ impl Fill {
     }
 
     /// Whether a new request can still follow it: it holds every byte from the first, and bytes still move.
-    pub fn is_joinable(&self, stalled_after: Duration) -> bool {
+    pub fn is_joinable(&self) -> bool {
         let state = self.state.lock();
         match state.ending {
             Ending::Broken => false,
             Ending::Sealed => !state.overflowed,
-            Ending::Open => !state.overflowed && state.last_progress.elapsed() < stalled_after,
+            Ending::Open => !state.overflowed && state.last_progress.elapsed() < self.limits.stalled_after,
         }
     }
 

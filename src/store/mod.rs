@@ -16,6 +16,7 @@ pub mod memory;
 use crate::key::PrimaryKey;
 use crate::lock::Uncacheable;
 use crate::telemetry::{IntCounter, metrics};
+use arc_swap::ArcSwap;
 use entry::{Entry, EntryId};
 use fill::{Fill, FillLimits};
 use memory::MemoryTier;
@@ -32,9 +33,7 @@ pub struct Store {
     fills: RwLock<HashMap<EntryId, Vec<Arc<Fill>>>>,
     /// Fills under way, so that a lookup need not take the lock when there are none.
     filling: AtomicUsize,
-    limits: FillLimits,
-    /// A fill without progress for so long is not joined any more.
-    stalled_after: Duration,
+    limits: ArcSwap<FillLimits>,
     /// Keys that are known not to be worth waiting for.
     uncacheable: &'static Uncacheable,
     counters: Counters,
@@ -55,16 +54,15 @@ impl Store {
         stalled_after: Duration,
         uncacheable: &'static Uncacheable,
     ) -> Self {
-        let limits =
-            FillLimits { max_object, max_in_flight: memory.capacity(), in_flight: Arc::new(AtomicU64::new(0)) };
+        let in_flight = Arc::new(AtomicU64::new(0));
+        let limits = FillLimits { max_object, max_in_flight: memory.capacity(), stalled_after, in_flight };
         let lookups = |result| metrics().tier_lookups.with_label_values(&["memory", result]);
         let counters = Counters { hit: lookups("hit"), miss: lookups("miss") };
         Store {
             memory,
             fills: RwLock::default(),
             filling: AtomicUsize::new(0),
-            limits,
-            stalled_after,
+            limits: ArcSwap::from_pointee(limits),
             uncacheable,
             counters,
         }
@@ -72,7 +70,13 @@ impl Store {
 
     /// Largest body that is kept.
     pub fn max_object(&self) -> u64 {
-        self.limits.max_object
+        self.limits.load().max_object
+    }
+
+    /// Changes the limits, for fills that begin from now on.
+    pub fn set_limits(&self, max_object: u64, stalled_after: Duration) {
+        let limits = FillLimits { max_object, stalled_after, ..(**self.limits.load()).clone() };
+        self.limits.store(Arc::new(limits));
     }
 
     /// The memory tier.
@@ -97,7 +101,7 @@ impl Store {
         let fills = self.fills.read();
         // The latest began with the latest answer of the origin.
         let latest = fills.get(id)?.iter().rev().find(|fill| *fill.key == *key);
-        latest.filter(|fill| fill.is_joinable(self.stalled_after)).cloned()
+        latest.filter(|fill| fill.is_joinable()).cloned()
     }
 
     fn begin(&self, id: EntryId, fill: Fill) -> Arc<Fill> {
