@@ -25,6 +25,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+/// How long a fill that is not kept waits for a follower that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// All tiers, and the fills under way.
 #[derive(Debug)]
 pub struct Store {
@@ -55,8 +58,12 @@ impl Store {
         stalled_after: Duration,
         uncacheable: &'static Uncacheable,
     ) -> Self {
-        let limits =
-            FillLimits { max_object, max_in_flight: memory.capacity(), in_flight: Arc::new(AtomicU64::new(0)) };
+        let limits = FillLimits {
+            max_object,
+            max_in_flight: memory.capacity(),
+            in_flight: Arc::new(AtomicU64::new(0)),
+            patience: PATIENCE,
+        };
         let lookups = |result| metrics().tier_lookups.with_label_values(&["memory", result]);
         let counters = Counters { hit: lookups("hit"), miss: lookups("miss") };
         Store {
