@@ -19,6 +19,7 @@ const CRATES: [(&str, &[&str]); 10] = [
         &[
             "src/proxy/",
             "src/store/adapter.rs",
+            "src/store/adapter_tests.rs",
             "src/store/entry.rs",
             "src/lock/",
             "src/admin.rs",
