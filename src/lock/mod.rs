@@ -135,3 +135,7 @@ impl CacheKeyLock for FillLock {
         LockStatus::GiveUp
     }
 }
+
+#[cfg(test)]
+#[path = "lock_tests.rs"]
+mod tests;

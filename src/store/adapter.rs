@@ -335,3 +335,7 @@ impl Drop for FillWriter {
         self.end();
     }
 }
+
+#[cfg(test)]
+#[path = "adapter_tests.rs"]
+mod tests;

@@ -114,3 +114,7 @@ impl MemoryTier {
         (self.entries.entry_count(), self.entries.weighted_size())
     }
 }
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;
