@@ -15,7 +15,7 @@ use std::time::Duration;
 pub struct App(Arc<Requests>);
 
 impl App {
-    /// `header_timeout`: how long a client may be silent before its header is complete.
+    /// `header_timeout`: how long a client may take for a header, from its first byte to its last.
     pub fn new(proxy: HttpProxy<Hooks>, header_timeout: Duration) -> Self {
         App(Arc::new(Requests { proxy: Arc::new(proxy), header_timeout }))
     }
@@ -43,11 +43,12 @@ struct Requests {
 impl HttpServerApp for Requests {
     async fn process_new_http(
         self: &Arc<Self>,
-        mut session: ServerSession,
+        session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        // The framework's own limit is a minute for each read; a client that trickles its header holds a connection.
-        session.set_read_timeout(Some(self.header_timeout));
+        if let Some(stream) = session.stream().and_then(|stream| stream.as_any().downcast_ref::<PromptStream>()) {
+            stream.expect_head(self.header_timeout);
+        }
         self.proxy.process_new_http(session, shutdown).await
     }
 

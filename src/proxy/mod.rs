@@ -45,6 +45,7 @@ use pingora::prelude::{Error, HttpPeer, Result};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 pub use policies::Policies;
 use prediction::Prediction;
+use prompt::PromptStream;
 use site::Live;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -144,7 +145,13 @@ impl ProxyHttp for Hooks {
         let live = self.live.load();
         let limits = &live.config.server.limits;
         ctx.background = session.subrequest_ctx.is_some();
-        session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
+        // Set for a client that wants to stay; the framework knows about `Connection` and HTTP/1.0.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
+        }
+        if let Some(stream) = session.stream().and_then(|stream| stream.as_any().downcast_ref::<PromptStream>()) {
+            stream.head_is_complete();
+        }
         session.set_read_timeout(Some(limits.idle_timeout));
         Ok(())
     }

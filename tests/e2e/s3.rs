@@ -119,9 +119,8 @@ async fn credentials_may_come_from_the_environment() {
 #[tokio::test]
 async fn a_rotated_credentials_file_is_picked_up_by_a_running_daemon() {
     let server = bucket().await;
-    let profile = |secret: &str| {
-        format!("[images]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {secret}\n")
-    };
+    let profile =
+        |secret: &str| format!("[images]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {secret}\n");
     let builder = front(&server, "{ profile: images, file: credentials }").file("credentials", &profile("outdated"));
     let proxy = builder.start().await;
     assert_eq!(proxy.get("/a.txt").await.status, 403);
@@ -254,7 +253,9 @@ async fn methods_that_are_configured_write_and_forget_what_was_stored() {
 #[tokio::test]
 async fn listings_and_sub_resources_are_refused_with_an_explanation() {
     let (server, proxy) = with_bucket().await;
-    for target in ["/", "//", "/?list-type=2", "/?prefix=a", "/a.txt?acl", "/a.txt?%61CL", "/a.txt?versionId=1", "/?uploads"] {
+    for target in
+        ["/", "//", "/?list-type=2", "/?prefix=a", "/a.txt?acl", "/a.txt?%61CL", "/a.txt?versionId=1", "/?uploads"]
+    {
         let refused = proxy.get(target).await;
         assert_eq!(refused.status, 403, "{target}");
         assert_eq!(refused.header("content-type").as_deref(), Some("application/problem+json"), "{target}");
@@ -267,7 +268,8 @@ async fn listings_and_sub_resources_are_refused_with_an_explanation() {
 #[tokio::test]
 async fn no_path_leads_out_of_the_bucket() {
     let (server, proxy) = with_bucket().await;
-    for target in ["/../other/x", "/%2e%2e/other/x", "/..%2Fother%2Fx", "/a/../../other/x", "/./a.txt", "/a%00b", "/%"] {
+    for target in ["/../other/x", "/%2e%2e/other/x", "/..%2Fother%2Fx", "/a/../../other/x", "/./a.txt", "/a%00b", "/%"]
+    {
         let refused = proxy.get(target).await;
         assert_eq!(refused.status, 400, "{target}: {}", refused.text());
         assert_eq!(refused.header("content-type").as_deref(), Some("application/problem+json"), "{target}");
