@@ -229,7 +229,7 @@ pub struct HttpOrigin {
     pub health: Option<Health>,
     /// `Host` to send. Default: the one the client sent.
     pub host: Option<String>,
-    /// PEM file of authorities to trust besides the system's, for `https://` servers.
+    /// PEM file of authorities to trust instead of the system's, for `https://` servers.
     pub ca: Option<PathBuf>,
     /// Check the certificate of `https://` servers. Default `true`.
     pub verify: bool,

@@ -38,6 +38,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::Context;
+use http::{Version, header};
 use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -282,6 +283,12 @@ impl ProxyHttp for Hooks {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
+        if session.req_header().version == Version::HTTP_10
+            && response.remove_header(&header::TRANSFER_ENCODING).is_some()
+        {
+            // Such a client knows no chunks (RFC 9112 section 6.1): the end of the connection is the end of the body.
+            session.set_keepalive(None);
+        }
         self.finish_response(session, response, ctx);
         Ok(())
     }

@@ -322,13 +322,15 @@ async fn connect_is_refused() {
 #[tokio::test]
 async fn a_client_of_http_1_0_is_answered_and_its_connection_ends() {
     let (origin, proxy) = warm().await;
-    origin.on("/chunked", Reply::ok("in chunks").chunked());
-    for (target, body) in [("/a", "as usual"), ("/chunked", "in chunks"), ("/b", "GET /b ")] {
+    origin.on("/chunked", Reply::fresh("in chunks").chunked());
+    for (target, body) in [("/a", "as usual"), ("/chunked", "in chunks"), ("/chunked", "in chunks"), ("/b", "GET /b ")]
+    {
         let answers = exchange(&proxy, format!("GET {target} HTTP/1.0\r\nHost: test.example\r\n\r\n")).await;
         assert_eq!(answers.len(), 1, "{target}");
         assert_eq!((answers[0].status, answers[0].text().as_str()), (200, body), "{target}");
         assert_eq!(answers[0].header("transfer-encoding"), None, "{target}");
     }
+    assert_eq!(origin.count("/chunked"), 1);
     assert_well(&proxy).await;
 }
 
