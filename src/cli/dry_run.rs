@@ -3,9 +3,11 @@
 use super::{ConfigArg, ExitStatus, Format, Printer, Unusable, load};
 use crate::clock;
 use crate::config::Config;
-use crate::decide::{self, Request, Response, Target};
+use crate::decide::{self, Request, RequestAction, Response, Target};
 use crate::explain::{Explanation, ResponsePart};
+use crate::outcome::BypassReason;
 use crate::policy::{PolicySet, take_inputs};
+use crate::semantics::fields::remove_hop_by_hop;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use std::net::IpAddr;
@@ -103,11 +105,22 @@ impl Asked {
         let path_and_query = url.path_and_query().map_or("/", |target| target.as_str());
         let uri = path_and_query.parse().map_err(|e| format!("{:?}: this is no URL: {e}", args.url))?;
         let response = match args.status {
-            Some(status) => Some((status, fields(&args.response_headers, "--response-header")?)),
+            Some(status) => Some((status, received(fields(&args.response_headers, "--response-header")?))),
             None => None,
         };
         Ok(Asked { method, uri, headers, target: Target { scheme, host, authority }, response })
     }
+}
+
+/// A response's fields as the daemon sees them: without those of its connection, and with the date on which it came.
+fn received(mut headers: HeaderMap) -> HeaderMap {
+    remove_hop_by_hop(&mut headers);
+    if let (false, Ok(date)) =
+        (headers.contains_key(header::DATE), HeaderValue::try_from(httpdate::fmt_http_date(clock::now())))
+    {
+        headers.insert(header::DATE, date);
+    }
+    headers
 }
 
 fn fields(lines: &[String], option: &str) -> Result<HeaderMap, String> {
@@ -115,7 +128,7 @@ fn fields(lines: &[String], option: &str) -> Result<HeaderMap, String> {
     for line in lines {
         let parsed = line.split_once(':').and_then(|(name, value)| {
             let name = HeaderName::try_from(name.trim()).ok()?;
-            Some((name, HeaderValue::from_str(value.trim()).ok()?))
+            Some((name, HeaderValue::from_bytes(value.trim().as_bytes()).ok()?))
         });
         let (name, value) = parsed.ok_or_else(|| format!("{option} {line:?}: write it as 'name: value'"))?;
         headers.append(name, value);
@@ -129,6 +142,10 @@ fn explain(config: &Config, asked: &Asked, args: &DryRunArgs) -> Result<Explanat
         let file = config.file.display();
         format!("{file}: no bucket serves host {host:?} and path {path:?}; the daemon would answer 404")
     })?;
+    if !decide::lets_through(bucket, &asked.method) {
+        let (file, name) = (config.file.display(), &bucket.name);
+        return Err(format!("{file}: bucket {name} lets no {} through; the daemon would answer 405", asked.method));
+    }
     let names: Vec<_> = bucket.policy.iter().cloned().collect();
     // A policy that does not work is a decision as well: the one that the daemon would come to.
     let (policies, _) = PolicySet::load(&config.policies.dir, &names, &config.policies.limits);
@@ -142,7 +159,8 @@ fn explain(config: &Config, asked: &Asked, args: &DryRunArgs) -> Result<Explanat
         client_ip: args.client_ip,
         now,
         upgrade: asked.headers.contains_key(header::UPGRADE),
-        has_body: asked.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0"),
+        has_body: asked.headers.contains_key(header::TRANSFER_ENCODING)
+            || asked.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0"),
     };
     if let Some(policy) = policy {
         // The first call on a thread also sets up its VM, which no later request pays for.
@@ -150,8 +168,11 @@ fn explain(config: &Config, asked: &Asked, args: &DryRunArgs) -> Result<Explanat
         take_inputs();
     }
     let began = Instant::now();
-    let verdict = decide::request(bucket, policy, &request);
+    let mut verdict = decide::request(bucket, policy, &request);
     let mut inputs = take_inputs();
+    if let (RequestAction::Lookup(_), None) = (&verdict.action, config.cache.memory) {
+        verdict = verdict.bypassed(BypassReason::NoTier);
+    }
     let response = asked.response.as_ref().map(|(status, headers)| {
         let max_object = config.cache.memory.map_or(0, |memory| memory.max_object);
         let response = Response { status: *status, headers, request_time: now, response_time: now, max_object };

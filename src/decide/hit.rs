@@ -1,13 +1,12 @@
 //! On a stored entry, before it is served.
 
-use super::{Request, RequestVerdict};
+use super::{Facts, Request, RequestVerdict};
 use crate::config::{Bucket, OnError};
 use crate::outcome::ForwardReason;
 use crate::policy::decision::HitDecision;
 use crate::policy::view::EntryView;
 use crate::policy::{Policy, PolicyError};
 use crate::semantics::request::RequestDirectives;
-use crate::store::entry::Facts;
 
 /// What to do with a stored entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

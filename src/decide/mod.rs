@@ -1,20 +1,22 @@
 //! What to do with a request, a stored entry, and a response: policy and RFC 9111 combined.
 //!
-//! Nothing here does I/O, and the time is an argument. The daemon, dry-run and their tests call the same functions, so
-//! what one decides the other decides.
+//! Nothing here does I/O or knows the framework, and the time is an argument. The daemon, dry-run and their tests call the
+//! same functions, so what one decides the other decides.
 //!
 //! * [`request`]: look it up, under which key, or keep the cache out
 //! * [`hit`]: is a stored entry still good for this request
 //! * [`response`]: is the origin's response stored, for how long, in which variants
 //! * [`deliver`]: the policy's last touch on the way out
 
+mod facts;
 mod hit;
 mod request;
 mod response;
 
+pub use facts::Facts;
 pub use hit::{HitVerdict, Judged, hit};
-pub use request::{Request, RequestAction, RequestVerdict, Target, host_of, request, wants_stored_only};
-pub use response::{NotStored, Response, ResponseAction, ResponseVerdict, Storing, freshened, response, without_case};
+pub use request::{Request, RequestAction, RequestVerdict, Target, host_of, lets_through, request, wants_stored_only};
+pub use response::{NotStored, Response, ResponseAction, ResponseVerdict, Storing, response};
 
 use crate::config::Bucket;
 use crate::key::PrimaryKey;
@@ -50,10 +52,10 @@ pub fn outdated(
     bucket: &Bucket,
     policy: Option<&Policy>,
     request: &Request<'_>,
-    response: &pingora::http::ResponseHeader,
+    status: StatusCode,
+    response: &HeaderMap,
 ) -> Vec<PrimaryKey> {
-    let target = request.semantic_target();
-    let changed = invalidates(request.method, response.status, target, &response.headers);
+    let changed = invalidates(request.method, status, request.semantic_target(), response);
     let keys = changed.into_iter().filter_map(|path_and_query| {
         let uri = path_and_query.parse().ok()?;
         let get = Request { method: &Method::GET, uri: &uri, upgrade: false, has_body: false, ..*request };
@@ -89,21 +91,4 @@ pub fn not_modified(
     now: SystemTime,
 ) -> bool {
     crate::semantics::conditional::not_modified(method, request, status, response, now)
-}
-
-/// Takes off what concerns only the connection to the origin (RFC 9110 section 7.6.1), except what the framework reads
-/// itself: how the body ends, and whether the connection becomes another one.
-pub fn strip_hop_by_hop(response: &mut pingora::http::ResponseHeader) {
-    let mut kept = response.headers.clone();
-    crate::semantics::fields::remove_hop_by_hop(&mut kept);
-    if kept.len() == response.headers.len() {
-        return;
-    }
-    let gone: Vec<HeaderName> = response.headers.keys().filter(|name| !kept.contains_key(*name)).cloned().collect();
-    for name in gone {
-        if name != http::header::TRANSFER_ENCODING && name != http::header::UPGRADE && name != http::header::CONNECTION
-        {
-            response.remove_header(&name);
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::NormalizedFields;
 use crate::clock::unix_seconds;
-use crate::config::{Bucket, OnError};
+use crate::config::{Bucket, OnError, OriginKind};
 use crate::key::PrimaryKey;
 use crate::outcome::BypassReason;
 use crate::policy::view::RequestView;
@@ -45,20 +45,6 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The same request again, later in its life.
-    pub fn of(request: &'a pingora::http::RequestHeader, ctx: &'a crate::proxy::context::Context) -> Self {
-        Request {
-            method: &request.method,
-            uri: &request.uri,
-            headers: &request.headers,
-            target: &ctx.target,
-            client_ip: ctx.client_ip,
-            now: ctx.now,
-            upgrade: false,
-            has_body: false,
-        }
-    }
-
     /// What is asked for, as the rules of HTTP see it.
     pub fn semantic_target(&self) -> crate::semantics::target::Target<'a> {
         crate::semantics::target::Target {
@@ -151,6 +137,16 @@ pub fn request(bucket: &Bucket, policy: Option<&Policy>, request: &Request<'_>) 
         }
     };
     verdict
+}
+
+/// Whether a bucket answers requests of that method at all.
+pub fn lets_through(bucket: &Bucket, method: &Method) -> bool {
+    match (&bucket.methods, &bucket.origin.kind) {
+        (Some(methods), _) => methods.contains(method),
+        // A bucket of objects is read, unless the configuration says that it may be written.
+        (None, OriginKind::S3(_)) => matches!(*method, Method::GET | Method::HEAD),
+        (None, OriginKind::Http(_)) => true,
+    }
 }
 
 /// What HTTP itself keeps out of a cache.

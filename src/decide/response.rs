@@ -1,6 +1,6 @@
 //! When the origin answered.
 
-use super::{Request, RequestAction, RequestVerdict};
+use super::{Facts, Request, RequestAction, RequestVerdict};
 use crate::config::{Bucket, OnError};
 use crate::outcome::BypassReason;
 use crate::policy::decision::{ResponseDecision, TierName};
@@ -9,10 +9,7 @@ use crate::policy::{Policy, PolicyError};
 use crate::semantics::cache_control::ResponseControl;
 use crate::semantics::freshness::{Freshness, FreshnessInput, LifetimeSource};
 use crate::semantics::storable::{NotStorable, StoreInput, storable};
-use crate::store::entry::Facts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use pingora::cache::NoCacheReason;
-use pingora::http::ResponseHeader;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::time::{Duration, SystemTime};
 
 /// The origin's answer, as far as decisions about it go.
@@ -63,8 +60,8 @@ pub struct Storing {
     pub vary: Vec<String>,
     /// Where it may be kept; `None` is everywhere.
     pub tiers: Option<Vec<TierName>>,
-    /// What is not stored with it.
-    strip: Vec<http::HeaderName>,
+    /// Fields that are not stored with it.
+    pub strip: Vec<HeaderName>,
 }
 
 /// Why a response is not stored.
@@ -98,7 +95,8 @@ impl std::fmt::Display for NotStored {
 }
 
 impl NotStored {
-    fn name(&self) -> &'static str {
+    /// The reason without its words, of which there are few.
+    pub fn name(&self) -> &'static str {
         match self {
             NotStored::Rule(rule) => rule.as_str(),
             NotStored::Bypassed(_) => "bypassed",
@@ -107,14 +105,6 @@ impl NotStored {
             NotStored::TooLarge => "too-large",
             NotStored::NoTier => "no-tier",
             NotStored::ServerError => "server-error",
-        }
-    }
-
-    /// As the framework knows it.
-    pub fn for_pingora(&self) -> NoCacheReason {
-        match self {
-            NotStored::TooLarge => NoCacheReason::ResponseTooLarge,
-            other => NoCacheReason::Custom(other.name()),
         }
     }
 
@@ -232,54 +222,18 @@ fn admit(
 }
 
 impl Storing {
-    /// Makes a head one to be stored: without what must not be kept, and with what the policy varies on in its `Vary`,
-    /// so that lookups and the caches of clients tell the variants apart as well.
-    pub fn dress(&self, head: &mut ResponseHeader) {
-        for field in &self.strip {
-            head.remove_header(field);
-        }
-        let names = head.headers.get_all(header::VARY).into_iter().filter_map(|value| value.to_str().ok());
-        let mut names: Vec<String> =
-            names.flat_map(|list| list.split(',')).map(|name| name.trim().to_owned()).collect();
+    /// The `Vary` of a head that is stored so, if it differs from the one that the head has: what the policy varies on is in
+    /// it, so that lookups and the caches of clients tell the variants apart as well.
+    pub fn vary_for(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let names = headers.get_all(header::VARY).into_iter().filter_map(|value| value.to_str().ok());
+        let mut names: Vec<&str> = names.flat_map(|list| list.split(',')).map(str::trim).collect();
         let before = names.len();
         for extra in &self.vary {
             if !names.iter().any(|name| name.eq_ignore_ascii_case(extra)) {
-                names.push(extra.clone());
+                names.push(extra);
             }
         }
-        if names.len() > before
-            && let Ok(value) = HeaderValue::from_str(&names.join(", "))
-        {
-            // Names of fields are always a valid value.
-            let _ = head.insert_header(header::VARY, value);
-        }
+        // Names of fields are always a valid value.
+        if names.len() > before { HeaderValue::from_str(&names.join(", ")).ok() } else { None }
     }
-}
-
-/// A head without the letter case of its field names, which nothing may depend on (RFC 9110 section 5.1) and which would
-/// cost a second table in each entry and each hit.
-pub fn without_case(head: &ResponseHeader) -> ResponseHeader {
-    let mut plain = match ResponseHeader::build_no_case(head.status, Some(head.headers.len())) {
-        Ok(plain) => plain,
-        Err(_) => return head.clone(),
-    };
-    plain.set_version(head.version);
-    for (name, value) in &head.headers {
-        let _ = plain.append_header(name, value.clone());
-    }
-    plain
-}
-
-/// A stored head, brought up to date by the fields of a 304 (RFC 9111 section 3.2).
-pub fn freshened(stored: &ResponseHeader, validated: &HeaderMap, received: SystemTime) -> ResponseHeader {
-    let updated = crate::semantics::update::update_stored(&stored.headers, validated, received);
-    let mut head = match ResponseHeader::build_no_case(stored.status, Some(updated.len())) {
-        Ok(head) => head,
-        Err(_) => return stored.clone(),
-    };
-    head.set_version(stored.version);
-    for (name, value) in &updated {
-        let _ = head.append_header(name, value.clone());
-    }
-    head
 }

@@ -64,7 +64,10 @@ pub fn call_deliver(
 /// Reduces every header field that the policy normalises. Native normalisers do not enter the VM.
 pub fn normalize(policy: &Policy, headers: &HeaderMap) -> Result<Normalized, PolicyError> {
     let mut all = Normalized::new();
-    let Some(code) = policy.code() else { return policy.unavailable().map_or(Ok(all), Err) };
+    let Some(code) = policy.code() else {
+        forget_inputs();
+        return policy.unavailable().map_or(Ok(all), Err);
+    };
     for (name, reduction) in &code.normalize {
         let field = fields::joined(headers, name);
         let value = match reduction {
@@ -99,6 +102,11 @@ pub fn take_inputs() -> Vec<Input> {
     ENGINE
         .try_with(|engine| engine.inputs.try_borrow_mut().map(|mut inputs| inputs.take()).unwrap_or_default())
         .unwrap_or_default()
+}
+
+/// A call that runs nothing reads nothing; what another request's call read is not its own.
+fn forget_inputs() {
+    let _ = ENGINE.try_with(|engine| engine.inputs.try_borrow_mut().map(|mut inputs| inputs.clear()));
 }
 
 /// Bytes that this thread's VM holds; 0 if it has none.
@@ -150,8 +158,12 @@ fn call<R: Default>(
     views: Views<'_>,
     decode: impl FnOnce(Value<'_>) -> Result<R, String>,
 ) -> Result<R, PolicyError> {
-    let Some(code) = policy.code() else { return policy.unavailable().map_or_else(|| Ok(R::default()), Err) };
+    let Some(code) = policy.code() else {
+        forget_inputs();
+        return policy.unavailable().map_or_else(|| Ok(R::default()), Err);
+    };
     if !code.has(hook) {
+        forget_inputs();
         return Ok(R::default());
     }
     run(policy, code, hook, Call::Hook(hook), views, decode)

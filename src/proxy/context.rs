@@ -1,11 +1,11 @@
 //! What is known about a request, filled in order, ending in an outcome.
 
 use super::site::Site;
-use crate::decide::{RequestVerdict, Target};
+use crate::decide::{self, Facts, RequestVerdict, Target};
 use crate::outcome::{Account, Fault, ForwardReason, Outcome, StaleReason};
 use crate::policy::decision::TierName;
 use crate::policy::{Policy, PolicyError};
-use crate::store::entry::Facts;
+use pingora::http::RequestHeader;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -132,6 +132,20 @@ impl Context {
             outcome: None,
             age: None,
             _active: Active(active.clone()),
+        }
+    }
+
+    /// The request as decisions see it, once it was decided that neither its body nor another protocol keeps the cache out.
+    pub fn view<'a>(&'a self, request: &'a RequestHeader) -> decide::Request<'a> {
+        decide::Request {
+            method: &request.method,
+            uri: &request.uri,
+            headers: &request.headers,
+            target: &self.target,
+            client_ip: self.client_ip,
+            now: self.now,
+            upgrade: false,
+            has_body: false,
         }
     }
 

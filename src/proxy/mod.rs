@@ -18,6 +18,7 @@ pub mod app;
 pub mod context;
 mod failures;
 pub mod fault;
+mod heads;
 mod policies;
 pub mod prediction;
 pub mod prompt;
@@ -132,17 +133,18 @@ impl Deref for Hooks {
 
 #[async_trait]
 impl ProxyHttp for Hooks {
-    type CTX = Context;
+    // Boxed: the framework moves it from future to future.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
-        Context::new(&self.active)
+    fn new_ctx(&self) -> Box<Context> {
+        Box::new(Context::new(&self.active))
     }
 
     fn init_downstream_modules(&self, _modules: &mut pingora::modules::http::HttpModules) {
         // Bodies leave as they came; compressing is the origin's or a policy's business.
     }
 
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<()> {
         let live = self.live.load();
         let limits = &live.config.server.limits;
         ctx.background = session.subrequest_ctx.is_some();
@@ -157,7 +159,7 @@ impl ProxyHttp for Hooks {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<bool> {
         match self.admit(session, ctx) {
             Ok(()) => Ok(false),
             Err(fault) => {
@@ -172,17 +174,17 @@ impl ProxyHttp for Hooks {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         _end_of_stream: bool,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<()> {
         self.check_body(body.as_ref(), ctx)
     }
 
-    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<()> {
         self.enable_cache(session, ctx);
         Ok(())
     }
 
-    fn cache_key_callback(&self, session: &Session, ctx: &mut Context) -> Result<CacheKey> {
+    fn cache_key_callback(&self, session: &Session, ctx: &mut Box<Context>) -> Result<CacheKey> {
         self.cache_key(session, ctx)
     }
 
@@ -192,12 +194,12 @@ impl ProxyHttp for Hooks {
         meta: &CacheMeta,
         hit: &mut HitHandler,
         is_fresh: bool,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<Option<ForcedFreshness>> {
         Ok(self.judge_hit(session, meta, hit, is_fresh, ctx))
     }
 
-    fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Context, req: &RequestHeader) -> Option<HashBinary> {
+    fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Box<Context>, req: &RequestHeader) -> Option<HashBinary> {
         stored::variance(meta, ctx, req)
     }
 
@@ -205,12 +207,12 @@ impl ProxyHttp for Hooks {
         &self,
         session: &Session,
         response: &ResponseHeader,
-        _ctx: &mut Context,
+        _ctx: &mut Box<Context>,
     ) -> Result<bool> {
         Ok(stored::not_modified(session.req_header(), response))
     }
 
-    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<bool> {
         match self.may_ask_origin(session, ctx) {
             Ok(()) => Ok(true),
             Err(fault) => {
@@ -220,7 +222,7 @@ impl ProxyHttp for Hooks {
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<Box<HttpPeer>> {
         self.choose_server(session, ctx).await
     }
 
@@ -228,7 +230,7 @@ impl ProxyHttp for Hooks {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
         error: Box<Error>,
     ) -> Box<Error> {
         self.connect_failed(ctx, error)
@@ -239,7 +241,7 @@ impl ProxyHttp for Hooks {
         _peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
         client_reused: bool,
     ) -> Box<Error> {
         self.origin_failed(session, ctx, error, client_reused)
@@ -249,7 +251,7 @@ impl ProxyHttp for Hooks {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<()> {
         self.prepare_for_origin(session, request, ctx).await
     }
@@ -258,7 +260,7 @@ impl ProxyHttp for Hooks {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<()> {
         self.receive_from_origin(session, response, ctx);
         Ok(())
@@ -268,12 +270,12 @@ impl ProxyHttp for Hooks {
         &self,
         session: &Session,
         response: &ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<RespCacheable> {
         Ok(self.admit_response(session, response, ctx))
     }
 
-    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Context, error: Option<&Error>) -> bool {
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Box<Context>, error: Option<&Error>) -> bool {
         stored::may_serve_stale(session, ctx, error)
     }
 
@@ -281,7 +283,7 @@ impl ProxyHttp for Hooks {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<()> {
         if session.req_header().version == Version::HTTP_10
             && response.remove_header(&header::TRANSFER_ENCODING).is_some()
@@ -293,11 +295,11 @@ impl ProxyHttp for Hooks {
         Ok(())
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Box<Context>) -> FailToProxy {
         self.answer_failure(session, error, ctx).await
     }
 
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Box<Context>, _error: &Error) -> bool {
         // Logged once, with the request, in `logging`.
         true
     }
@@ -305,14 +307,14 @@ impl ProxyHttp for Hooks {
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _ctx: &Context,
+        _ctx: &Box<Context>,
         _error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {
         true
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<Context>) {
         self.account_for(session, error, ctx);
     }
 }

@@ -3,13 +3,12 @@
 use super::Gate;
 use super::context::Context;
 use super::failures;
-use crate::config::OriginKind;
 use crate::decide::{self, RequestAction, Target};
 use crate::lock::{AUTHORIZED, FillLock};
 use crate::outcome::{BypassReason, Fault, ForwardReason};
 use crate::policy::Hook;
 use bytes::Bytes;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, header};
 use ipnet::IpNet;
 use pingora::cache::{CacheKey, CacheOptionOverrides};
 use pingora::http::RequestHeader;
@@ -45,18 +44,15 @@ impl Gate {
 
         let site = live.site_for(&ctx.target.host, request.uri.path()).ok_or(Fault::NoBucket)?.clone();
         let method = &request.method;
-        let allowed = match (&site.bucket.methods, &site.bucket.origin.kind) {
-            (Some(methods), _) => methods.contains(method),
-            // A bucket is read, unless the configuration says that it may be written.
-            (None, OriginKind::S3(_)) => matches!(*method, Method::GET | Method::HEAD),
-            (None, OriginKind::Http(_)) => true,
-        };
+        let allowed = decide::lets_through(&site.bucket, method);
         ctx.policy = site.bucket.policy.as_deref().and_then(|name| self.policies.get(name));
         ctx.site = Some(site.clone());
         if !allowed {
             return Err(Fault::MethodNotAllowed);
         }
         ctx.debug = self.may_debug(request, &live);
+        // The token in it is nothing for a policy, a log or the origin to see.
+        session.req_header_mut().remove_header(DEBUG);
         let upgrade = session.is_upgrade_req();
         let has_body = !session.is_body_empty();
         let request = session.req_header();

@@ -2,10 +2,11 @@
 
 use super::Gate;
 use super::context::Context;
+use super::heads;
 use super::request::DEBUG;
 use crate::clock;
-use crate::decide::{self, RequestAction};
-use crate::explain::Explanation;
+use crate::decide::{self, NotStored, RequestAction, ResponseAction, ResponseVerdict};
+use crate::explain::{Explanation, ResponsePart};
 use crate::outcome::{Account, BypassReason, CACHE_NAME, ForwardReason, Outcome, StaleReason, cache_status};
 use crate::policy::Hook;
 use crate::policy::decision::TierName;
@@ -21,7 +22,7 @@ use std::fmt::Write;
 impl Gate {
     /// Looks at the origin's answer as it comes in.
     pub(super) fn receive_from_origin(&self, session: &Session, response: &mut ResponseHeader, ctx: &mut Context) {
-        decide::strip_hop_by_hop(response);
+        heads::strip_hop_by_hop(response);
         if response.status.is_informational() {
             return;
         }
@@ -43,13 +44,20 @@ impl Gate {
             let _ = response.insert_header(header::DATE, httpdate::fmt_http_date(clock::now()));
         }
         ctx.validated = (status == 304).then(|| response.headers.clone());
+        if let (true, Some(RequestAction::Bypass(reason))) = (ctx.debug, ctx.verdict.as_ref().map(|v| &v.action)) {
+            // The framework does not ask about the response to a request that the cache stays out of.
+            let passed = ResponseAction::Pass(NotStored::Bypassed(reason.clone()));
+            let decided = ResponseVerdict { action: passed, error: None };
+            ctx.response_told = Some((ResponsePart::of(&decided, &response.headers), None));
+        }
     }
 
     /// Forgets what an unsafe request that succeeded has changed (RFC 9111 section 4.4).
     fn invalidate(&self, session: &Session, response: &ResponseHeader, ctx: &Context) {
-        let request = decide::Request::of(session.req_header(), ctx);
+        let request = ctx.view(session.req_header());
         let Some(site) = &ctx.site else { return };
-        for key in decide::outdated(&site.bucket, ctx.working_policy().map(AsRef::as_ref), &request, response) {
+        let policy = ctx.working_policy().map(AsRef::as_ref);
+        for key in decide::outdated(&site.bucket, policy, &request, response.status, &response.headers) {
             self.store.forget(&key);
         }
     }
@@ -74,11 +82,11 @@ impl Gate {
         };
         let _ = response.insert_header(header::VIA, via.as_ref());
         let _ = response.insert_header("x-request-id", ctx.id.digits().as_slice());
+        // What `deliver` reads decides about the looks of this response only, so it is told before.
+        let explanation = if ctx.debug { self.explain(session, ctx) } else { None };
         self.deliver(session, response, &outcome, &account, ctx);
         ctx.outcome = Some((outcome, account));
-        if ctx.debug
-            && let Some(explanation) = self.explain(session, ctx)
-        {
+        if let Some(explanation) = explanation {
             let _ = response.insert_header(DEBUG, explanation);
         }
     }
@@ -95,7 +103,7 @@ impl Gate {
         if !policy.has(Hook::Deliver) {
             return;
         }
-        let view = decide::Request::of(session.req_header(), ctx);
+        let view = ctx.view(session.req_header());
         let reason = outcome.reason();
         let cache = CacheView {
             status: outcome.as_str(),
@@ -125,7 +133,7 @@ impl Gate {
         let (policy, took) = (ctx.policy.as_deref(), ctx.decided_in);
         let mut told = Explanation::of_request(&site.bucket, policy, verdict, &ctx.inputs, took);
         if let Some((part, error)) = ctx.response_told.clone() {
-            let view = decide::Request::of(session.req_header(), ctx);
+            let view = ctx.view(session.req_header());
             told = told.with_response(part, error.as_ref(), &view, &verdict.normalized);
         }
         serde_json::to_string(&told).ok()

@@ -2,10 +2,11 @@
 
 use super::Gate;
 use super::context::{Context, Found};
+use super::heads;
 use super::prompt::PromptStream;
 use crate::clock;
 use crate::config::OnError;
-use crate::decide::{self, HitVerdict, NotStored, ResponseAction};
+use crate::decide::{self, HitVerdict, NotStored, ResponseAction, ResponseVerdict};
 use crate::explain::ResponsePart;
 use crate::outcome::{ForwardReason, StaleReason};
 use crate::policy::decision::TierName;
@@ -50,7 +51,7 @@ impl Gate {
             hits: found.hits,
             size: found.size,
         };
-        let view = decide::Request::of(request, ctx);
+        let view = ctx.view(request);
         // A fill under way is as new as an answer can be; the policy judges what is stored.
         let policy = ctx.working_policy().filter(|_| found.tier.is_some());
         let judged = decide::hit(&site.bucket, policy.map(AsRef::as_ref), verdict, &view, &entry, &found.facts);
@@ -89,16 +90,22 @@ impl Gate {
         let (Some(site), Some(verdict)) = (ctx.site.clone(), ctx.verdict.as_ref()) else { return never };
         if let Some(kind) = ctx.policy_error.filter(|_| site.bucket.on_error == OnError::Bypass) {
             // What the policy would have said of this response is unknown, and storing it is not keeping out of the way.
-            ctx.not_stored = Some(NotStored::PolicyError(kind).to_string());
-            return RespCacheable::Uncacheable(NotStored::PolicyError(kind).for_pingora());
+            let reason = NotStored::PolicyError(kind);
+            ctx.not_stored = Some(reason.to_string());
+            let cannot = RespCacheable::Uncacheable(heads::no_cache_reason(&reason));
+            if ctx.debug {
+                let decided = ResponseVerdict { action: ResponseAction::Pass(reason), error: None };
+                ctx.response_told = Some((ResponsePart::of(&decided, &response.headers), None));
+            }
+            return cannot;
         }
         let now = clock::now();
         let mut head = match ctx.validated.as_ref().zip(session.cache.maybe_cache_meta()) {
             // The framework merges a few fields of a 304 only; RFC 9111 section 3.2 wants nearly all of them.
-            Some((validated, stored)) => decide::freshened(stored.response_header(), validated, now),
-            None => decide::without_case(response),
+            Some((validated, stored)) => heads::freshened(stored.response_header(), validated, now),
+            None => heads::storable(response),
         };
-        let view = decide::Request::of(session.req_header(), ctx);
+        let view = ctx.view(session.req_header());
         let answer = decide::Response {
             status: head.status.as_u16(),
             headers: &head.headers,
@@ -117,11 +124,11 @@ impl Gate {
         match decided.action {
             ResponseAction::Pass(reason) => {
                 ctx.not_stored = Some(reason.to_string());
-                RespCacheable::Uncacheable(reason.for_pingora())
+                RespCacheable::Uncacheable(heads::no_cache_reason(&reason))
             }
             ResponseAction::Store(storing) => {
                 ctx.not_stored = None;
-                storing.dress(&mut head);
+                heads::dress(&storing, &mut head);
                 let stale_limit = storing.facts.stale_if_error.max(storing.facts.stale_on_disconnect);
                 let mut meta = CacheMeta::new(
                     now + storing.fresh_for,

@@ -2,7 +2,6 @@
 
 use super::Gate;
 use super::context::Context;
-use super::request::DEBUG;
 use crate::config::{Origin, OriginKind};
 use crate::decide::RequestAction;
 use crate::origin::pool::HealthChecks;
@@ -150,7 +149,6 @@ impl Gate {
     ) -> Result<()> {
         let Some(site) = ctx.site.clone() else { return Ok(()) };
         let upstream = &site.upstream;
-        request.remove_header(DEBUG);
         if let Some(verdict) = &ctx.verdict {
             for (name, value) in &verdict.normalized {
                 match value {

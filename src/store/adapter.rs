@@ -1,8 +1,9 @@
 //! The store as Pingora's cache sees it.
 
 use super::Store;
-use super::entry::{Entry, EntryId, Facts, StoredHead};
+use super::entry::{Entry, EntryId, StoredHead};
 use super::fill::{BeforeWaiting, Fill, FillReader, Filled};
+use crate::decide::Facts;
 use crate::policy::decision::TierName;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,6 +30,14 @@ fn id_of_compact(key: &CompactCacheKey) -> EntryId {
 /// What was decided about a response, as `response_cache_filter` left it in the metadata.
 fn facts_of(meta: &CacheMeta) -> Arc<Facts> {
     meta.extensions().get::<Arc<Facts>>().cloned().unwrap_or_default()
+}
+
+impl Store {
+    /// Whether anything is stored, or on its way, under the key, whatever the variant.
+    pub fn holds(&self, key: &CacheKey) -> bool {
+        let id = EntryId { variant: None, ..id_of(key) };
+        self.memory.get(&id, key.primary_key()).is_some() || self.joinable_fill(&id, key.primary_key()).is_some()
+    }
 }
 
 #[async_trait]

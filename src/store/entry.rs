@@ -1,11 +1,12 @@
 //! What is stored: a parsed head, a body, and what was decided about them.
 
+use crate::decide::Facts;
 use bytes::Bytes;
 use pingora::cache::CacheMeta;
 use pingora::http::ResponseHeader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Finds an entry: the hash of its key and, for a variant other than the first, the hash of its varying fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,21 +15,6 @@ pub struct EntryId {
     pub primary: u128,
     /// Hash of the values that the response varies on; `None` in the slot that every lookup starts from.
     pub variant: Option<u128>,
-}
-
-/// What was decided when an entry was stored, beyond what Pingora's metadata can say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Serve stale after a 5xx for so long (RFC 5861 section 4); permitted in words by origin or policy.
-    pub stale_if_error: Duration,
-    /// Serve stale for so long when the origin cannot be reached (RFC 9111 section 4.2.4).
-    pub stale_on_disconnect: Duration,
-    /// Never serve it stale (RFC 9111 section 5.2.2.2 and its kin).
-    pub must_revalidate: bool,
-    /// Names that a purge can use.
-    pub tags: Box<[String]>,
-    /// Age that the response already had when it arrived (RFC 9111 section 4.2.3).
-    pub initial_age: Duration,
 }
 
 /// Head and freshness of a stored response: what Pingora's metadata says, in a form that can be copied.

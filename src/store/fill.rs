@@ -9,7 +9,8 @@
 //! of the request that fetches is never waited for, because it runs in the writer's own task: that task reads no
 //! further from the origin while it writes to its client, which bounds it as well.
 
-use super::entry::{Facts, StoredHead};
+use super::entry::StoredHead;
+use crate::decide::Facts;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::collections::VecDeque;

@@ -20,8 +20,6 @@ use entry::{Entry, EntryId};
 use fill::{Fill, FillLimits};
 use memory::MemoryTier;
 use parking_lot::RwLock;
-use pingora::cache::CacheKey;
-use pingora::cache::key::CacheHashKey;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -80,12 +78,6 @@ impl Store {
     /// The memory tier.
     pub fn memory(&self) -> &MemoryTier {
         &self.memory
-    }
-
-    /// Whether anything is stored, or on its way, under the key, whatever the variant.
-    pub fn holds(&self, key: &CacheKey) -> bool {
-        let id = EntryId { primary: u128::from_be_bytes(key.primary_bin()), variant: None };
-        self.memory.get(&id, key.primary_key()).is_some() || self.joinable_fill(&id, key.primary_key()).is_some()
     }
 
     /// Requests that follow another's fill now.

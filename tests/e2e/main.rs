@@ -11,6 +11,7 @@ mod hardening;
 mod harness;
 mod keys;
 mod memory;
+mod parity;
 mod policy_errors;
 mod reload;
 mod s3;

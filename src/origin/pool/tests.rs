@@ -1,3 +1,5 @@
+//! Choosing servers, setting them aside, and giving them another chance.
+
 mod health_checks;
 
 use super::*;

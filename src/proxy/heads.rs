@@ -1,0 +1,67 @@
+//! Decisions carried out on the framework's heads.
+
+use crate::decide::{NotStored, Storing};
+use crate::semantics::fields::remove_hop_by_hop;
+use crate::semantics::update::update_stored;
+use http::{HeaderMap, HeaderName, header};
+use pingora::cache::NoCacheReason;
+use pingora::http::ResponseHeader;
+use std::time::SystemTime;
+
+/// Takes off what concerns only the connection to the origin (RFC 9110 section 7.6.1), except what the framework reads
+/// itself: how the body ends, and whether the connection becomes another one.
+pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
+    let mut kept = response.headers.clone();
+    remove_hop_by_hop(&mut kept);
+    if kept.len() == response.headers.len() {
+        return;
+    }
+    let gone: Vec<HeaderName> = response.headers.keys().filter(|name| !kept.contains_key(*name)).cloned().collect();
+    for name in gone {
+        if name != header::TRANSFER_ENCODING && name != header::UPGRADE && name != header::CONNECTION {
+            response.remove_header(&name);
+        }
+    }
+}
+
+/// Makes a head one to be stored: without what must not be kept, and with what the policy varies on in its `Vary`.
+pub(super) fn dress(storing: &Storing, head: &mut ResponseHeader) {
+    for field in &storing.strip {
+        head.remove_header(field);
+    }
+    if let Some(vary) = storing.vary_for(&head.headers) {
+        let _ = head.insert_header(header::VARY, vary);
+    }
+}
+
+/// A head as it can be stored: without what concerns only the connection that it came on (RFC 9111 section 3.1), and without
+/// the letter case of its field names, which nothing may depend on (RFC 9110 section 5.1) and which would cost a second
+/// table in each entry and each hit.
+pub(super) fn storable(head: &ResponseHeader) -> ResponseHeader {
+    let mut fields = head.headers.clone();
+    remove_hop_by_hop(&mut fields);
+    plain(head, &fields)
+}
+
+/// A stored head, brought up to date by the fields of a 304 (RFC 9111 section 3.2).
+pub(super) fn freshened(stored: &ResponseHeader, validated: &HeaderMap, received: SystemTime) -> ResponseHeader {
+    plain(stored, &update_stored(&stored.headers, validated, received))
+}
+
+/// Status and version of `head` with these fields.
+fn plain(head: &ResponseHeader, fields: &HeaderMap) -> ResponseHeader {
+    let Ok(mut plain) = ResponseHeader::build_no_case(head.status, Some(fields.len())) else { return head.clone() };
+    plain.set_version(head.version);
+    for (name, value) in fields {
+        let _ = plain.append_header(name, value.clone());
+    }
+    plain
+}
+
+/// Why a response is not stored, as the framework knows it.
+pub(super) fn no_cache_reason(not_stored: &NotStored) -> NoCacheReason {
+    match not_stored {
+        NotStored::TooLarge => NoCacheReason::ResponseTooLarge,
+        other => NoCacheReason::Custom(other.name()),
+    }
+}
