@@ -8,7 +8,7 @@ use crate::lock::{AUTHORIZED, FillLock};
 use crate::outcome::{BypassReason, Fault, ForwardReason};
 use crate::policy::Hook;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 use ipnet::IpNet;
 use pingora::cache::{CacheKey, CacheOptionOverrides};
 use pingora::http::RequestHeader;
