@@ -117,7 +117,7 @@ pub enum Fault {
     NoBucket,
     /// The request has no usable host.
     BadHost,
-    /// The request target cannot be an object key of the bucket.
+    /// The request target is no path, or one that cannot be an object key of the bucket.
     BadTarget,
     /// The bucket does not let that method or sub-resource through.
     MethodNotAllowed,
@@ -190,7 +190,7 @@ impl Fault {
         match self {
             Fault::NoBucket => "No bucket of this cache serves that host and path.",
             Fault::BadHost => "The request names no valid host.",
-            Fault::BadTarget => "The request target is not a valid object key.",
+            Fault::BadTarget => "The request target is not a path that can be asked for.",
             Fault::MethodNotAllowed => "This bucket does not let that method through.",
             Fault::Forbidden => "Only objects of this bucket can be read.",
             Fault::BodyTooLarge => "The request body is larger than this cache lets through.",

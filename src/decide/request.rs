@@ -174,10 +174,16 @@ pub fn wants_stored_only(headers: &HeaderMap) -> bool {
 /// The host of `host[:port]`, lower case, without the trailing dot of a full name.
 pub fn host_of(authority: &str) -> Option<String> {
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map(|(address, _)| address)?,
-        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']')? {
+            (address, "") => (address, ""),
+            (address, port) => (address, port.strip_prefix(':')?),
+        },
+        None => authority.split_once(':').unwrap_or((authority, "")),
     };
+    if !port.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
     let host = host.strip_suffix('.').unwrap_or(host);
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~:%!$&'()*+,;=".contains(&b);
     (!host.is_empty() && host.len() <= 255 && host.bytes().all(allowed)).then(|| host.to_ascii_lowercase())
@@ -202,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_host_with_foreign_characters_is_refused() {
-        for authority in ["", ":80", "a b", "a/b", "a\u{e9}", "[::1"] {
+        for authority in ["", ":80", "a b", "a/b", "a\u{e9}", "[::1", "a:b", "a:80:80", "[::1]80", "[::1]:x"] {
             assert_eq!(host_of(authority), None, "{authority}");
         }
     }

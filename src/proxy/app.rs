@@ -42,12 +42,12 @@ struct Requests {
 impl HttpServerApp for Requests {
     async fn process_new_http(
         self: &Arc<Self>,
-        mut session: ServerSession,
+        session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        // The framework's own limit is a minute for each read; a client that trickles its header holds a connection.
-        let timeout = self.gate.live.load().config.server.limits.header_timeout;
-        session.set_read_timeout(Some(timeout));
+        if let Some(stream) = session.stream().and_then(|stream| stream.as_any().downcast_ref::<PromptStream>()) {
+            stream.expect_head(self.gate.live.load().config.server.limits.header_timeout);
+        }
         self.proxy.process_new_http(session, shutdown).await
     }
 

@@ -39,6 +39,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::Context;
+use http::{Version, header};
 use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -46,6 +47,7 @@ use pingora::prelude::{Error, HttpPeer, Result};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 pub use policies::Policies;
 use prediction::Prediction;
+use prompt::PromptStream;
 use site::Live;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -152,7 +154,13 @@ impl ProxyHttp for Hooks {
         let live = self.live.load();
         let limits = &live.config.server.limits;
         ctx.background = session.subrequest_ctx.is_some();
-        session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
+        // Set for a client that wants to stay; the framework knows about `Connection` and HTTP/1.0.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
+        }
+        if let Some(stream) = session.stream().and_then(|stream| stream.as_any().downcast_ref::<PromptStream>()) {
+            stream.head_is_complete();
+        }
         session.set_read_timeout(Some(limits.idle_timeout));
         Ok(())
     }
@@ -283,6 +291,12 @@ impl ProxyHttp for Hooks {
         response: &mut ResponseHeader,
         ctx: &mut Box<Context>,
     ) -> Result<()> {
+        if session.req_header().version == Version::HTTP_10
+            && response.remove_header(&header::TRANSFER_ENCODING).is_some()
+        {
+            // Such a client knows no chunks (RFC 9112 section 6.1): the end of the connection is the end of the body.
+            session.set_keepalive(None);
+        }
         self.finish_response(session, response, ctx);
         Ok(())
     }

@@ -4,6 +4,9 @@
 //! is on its way from a slow origin, bytes that have arrived must not wait for those that have not. Sending each piece at
 //! once would cost every hit a second system call, so a [`PromptStream`] sends what is held when its task is about to wait
 //! instead: for the client (a read), or for a fill to go on ([`Outlet`], given to the fill's reader).
+//!
+//! It also ends connections whose client takes too long for a header: the framework's limits are for a single read, and a
+//! client that sends a byte now and then would hold its connection for ever.
 
 use crate::store::fill::BeforeWaiting;
 use async_trait::async_trait;
@@ -18,7 +21,9 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 /// The connection, shared between the framework and whoever may have to wait.
 #[derive(Debug, Clone)]
@@ -29,6 +34,35 @@ struct Held {
     stream: Stream,
     /// Something was written and not sent.
     unsent: bool,
+    head: Head,
+}
+
+/// The header of a request on its way in.
+#[derive(Debug)]
+enum Head {
+    /// None is expected.
+    Complete,
+    /// Nothing of it has come yet; once it begins, it may take so long.
+    Expected(Duration),
+    /// A part of it came; the client is waited for until then.
+    Begun(Duration, Option<Pin<Box<Sleep>>>),
+}
+
+impl Head {
+    /// Something was read.
+    fn grew(&mut self) {
+        if let Head::Expected(limit) = *self {
+            *self = Head::Begun(limit, None);
+        }
+    }
+
+    /// Ready when the client had its time. Called only if there is nothing to read, so that a header that comes at once
+    /// needs no timer.
+    fn poll_too_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Head::Begun(limit, deadline) = self else { return Poll::Pending };
+        let limit = *limit;
+        deadline.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx)
+    }
 }
 
 impl BeforeWaiting for Outlet {
@@ -55,12 +89,22 @@ pub struct PromptStream(Outlet);
 impl PromptStream {
     /// Wraps a connection that was accepted just now.
     pub fn new(stream: Stream) -> Self {
-        PromptStream(Outlet(Arc::new(Mutex::new(Held { stream, unsent: false }))))
+        PromptStream(Outlet(Arc::new(Mutex::new(Held { stream, unsent: false, head: Head::Complete }))))
     }
 
     /// For somebody who may have to wait while a response is being written.
     pub fn outlet(&self) -> Outlet {
         self.0.clone()
+    }
+
+    /// A header is to be read next, which may take so long from its first byte to its last.
+    pub fn expect_head(&self, limit: Duration) {
+        self.with(|held| held.head = Head::Expected(limit));
+    }
+
+    /// The header has been read.
+    pub fn head_is_complete(&self) {
+        self.with(|held| held.head = Head::Complete);
     }
 
     fn with<R>(&self, ask: impl FnOnce(&mut Held) -> R) -> R {
@@ -73,7 +117,13 @@ impl AsyncRead for PromptStream {
         self.with(|held| {
             // Reading does not depend on it: what cannot be sent now is sent later.
             let _ = held.poll_send(cx)?;
-            Pin::new(&mut held.stream).poll_read(cx, buf)
+            match Pin::new(&mut held.stream).poll_read(cx, buf) {
+                Poll::Pending => held.head.poll_too_late(cx).map(|()| Err(io::Error::from(io::ErrorKind::TimedOut))),
+                read => {
+                    held.head.grew();
+                    read
+                }
+            }
         })
     }
 }

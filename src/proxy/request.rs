@@ -8,7 +8,7 @@ use crate::lock::{AUTHORIZED, FillLock};
 use crate::outcome::{BypassReason, Fault, ForwardReason};
 use crate::policy::Hook;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 use ipnet::IpNet;
 use pingora::cache::{CacheKey, CacheOptionOverrides};
 use pingora::http::RequestHeader;
@@ -209,6 +209,9 @@ fn target_of(request: &RequestHeader, tls: bool, trusted: bool) -> Result<Target
             host.to_str().map_err(|_| Fault::BadHost)?
         }
     };
+    if !is_path_of_a_resource(request) {
+        return Err(Fault::BadTarget);
+    }
     let authority = forwarded("x-forwarded-host").unwrap_or(authority);
     if !request.raw_path().is_ascii() && std::str::from_utf8(request.raw_path()).is_err() {
         // Pingora would show it with the bad bytes replaced, and two targets would share one key.
@@ -216,6 +219,20 @@ fn target_of(request: &RequestHeader, tls: bool, trusted: bool) -> Result<Target
     }
     let host = decide::host_of(authority).ok_or(Fault::BadHost)?;
     Ok(Target { scheme, host, authority: authority.to_owned() })
+}
+
+/// Whether the target is a path, or a whole URI of HTTP with one (RFC 9112 sections 3.2.1 and 3.2.2), or the server as a
+/// whole (section 3.2.4). The framework shows anything else as the path `/`, under whose key it must not be stored, and
+/// hands it to the origin as it came.
+fn is_path_of_a_resource(request: &RequestHeader) -> bool {
+    let target = request.raw_path();
+    let begins_with =
+        |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    match target {
+        [b'/', ..] => true,
+        b"*" => request.method == Method::OPTIONS,
+        _ => request.method != Method::CONNECT && (begins_with(b"http://") || begins_with(b"https://")),
+    }
 }
 
 #[cfg(test)]

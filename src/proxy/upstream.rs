@@ -9,6 +9,7 @@ use crate::origin::{Pool, Prepared, S3Signer};
 use crate::outcome::Fault;
 use crate::proxy::trust::Trust;
 use http::header::{self, HeaderName};
+use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorSource, ErrorType, HttpPeer, Result};
 use pingora::proxy::Session;
@@ -158,6 +159,11 @@ impl Gate {
         }
         if let Some(signer) = &upstream.signer {
             return sign(signer, request, ctx);
+        }
+        if !matches!(request.raw_path(), [b'/', ..] | b"*") {
+            // A whole URI is for proxies; servers are asked for the path (RFC 9112 section 3.2.1).
+            let path = request.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+            request.set_raw_path(path.as_bytes())?;
         }
         if let OriginKind::Http(http) = &upstream.origin.kind
             && let Some(host) = &http.host

@@ -7,6 +7,7 @@ mod access_log;
 mod admin;
 mod bypass;
 mod cli;
+mod hardening;
 mod harness;
 mod keys;
 mod memory;

@@ -140,41 +140,50 @@ async fn several_clients_of_one_large_body_share_its_window() {
     assert_added(&proxy, before, 2 * STREAMING);
 }
 
+/// Policies that change in each round of reloads.
+const POLICIES: usize = 20;
+
 #[tokio::test]
 async fn a_thousand_policy_reloads_leave_memory_as_it_was() {
     let origin = Origin::start().await;
     origin.on("/a", Reply::fresh("a"));
-    let numbered = |n: usize| {
+    let numbered = |round: usize| {
         format!(
-            "local table = {{}} for i = 1, 2000 do table[i] = \"entry \" .. i .. \" of version {n}\" end\n\
-             return {{ deliver = function() return {{ headers = {{ [\"x-policy\"] = \"{n}\" }} }} end }}"
+            "local table = {{}} for i = 1, 2000 do table[i] = \"entry \" .. i .. \" of version {round}\" end\n\
+             return {{ deliver = function() return {{ headers = {{ [\"x-policy\"] = table[1] }} }} end }}"
         )
     };
-    let proxy = Proxy::builder(&origin).policy("main.lua", &numbered(0)).start().await;
-    let traffic = async |n: usize| {
-        let mut connection = proxy.connect().await;
-        for _ in 0..n {
-            assert_eq!(connection.call(proxy.get("/a")).await.status, 200);
+    // Files that change together are loaded together: twenty of them make a thousand reloads of fifty rounds.
+    let mut builder = Proxy::builder(&origin);
+    for n in 0..POLICIES {
+        let bucket = format!("{{ match: {{ hosts: [host-{n}.test] }}, origin: main, policy: {n}.lua }}");
+        builder = builder.policy(&format!("{n}.lua"), &numbered(0)).bucket(&format!("b{n}"), &bucket);
+    }
+    let proxy = builder.start().await;
+    let reloads = async || proxy.metrics().await.sum("tidegate_policy_reloads_total", "result=\"ok\"") as usize;
+    let rounds = async |rounds: std::ops::Range<usize>| {
+        for round in rounds {
+            let before = reloads().await;
+            (0..POLICIES).for_each(|n| proxy.write_policy(&format!("{n}.lua"), &numbered(round)));
+            let mut connection = proxy.connect().await;
+            eventually("every policy to be reloaded", async || {
+                for n in 0..POLICIES {
+                    let response = connection.call(proxy.get("/a").host(&format!("host-{n}.test"))).await;
+                    assert_eq!(response.status, 200);
+                }
+                (reloads().await >= before + POLICIES).then_some(())
+            })
+            .await;
         }
     };
-    let reload = async |to: std::ops::Range<usize>| {
-        for n in to {
-            proxy.write_policy("main.lua", &numbered(n));
-            traffic(2).await;
-            if n % 100 == 0 {
-                let number = n.to_string();
-                let at = async || (proxy.get("/a").await.header("x-policy") == Some(number.clone())).then_some(());
-                eventually("the policy just written", at).await;
-            }
-        }
-    };
-    reload(1..101).await;
-    let before = proxy.memory();
-    reload(101..1101).await;
+    rounds(1..6).await;
+    let (before, loaded) = (proxy.memory(), reloads().await);
+    rounds(6..56).await;
     let added = proxy.memory().saturating_sub(before);
     assert!(added < 16 * MIB, "{} MiB were added to {} MiB", added / MIB, before / MIB);
-    let reloads = proxy.metrics().await.sum("tidegate_policy_reloads_total", "result=\"success\"");
-    assert!(reloads >= 10.0, "{reloads} reloads");
+    assert!(reloads().await >= loaded + 1000);
+    let last = proxy.get("/a").host("host-7.test").await.header("x-policy");
+    assert_eq!(last.as_deref(), Some("entry 1 of version 55"));
 }
 
 #[tokio::test]

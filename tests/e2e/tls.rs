@@ -54,6 +54,40 @@ async fn an_authority_that_nobody_named_is_not_trusted() {
 }
 
 #[tokio::test]
+async fn the_systems_authorities_count_until_the_origin_names_its_own() {
+    let (_origin, front, authority) = tls_origin("127.0.0.1").await;
+    let (servers, own) = (https(front.addr()), Authority::new());
+    for (ca, status) in [(None, 200), (Some("own.pem"), 502)] {
+        let mut keys = vec![("origins.main.http.servers", servers.as_str())];
+        keys.extend(ca.map(|ca| ("origins.main.http.ca", ca)));
+        let builder = Proxy::builder_with(&keys).file("system.pem", &authority.pem()).file("own.pem", &own.pem());
+        let proxy = builder.env("SSL_CERT_FILE", "system.pem").start().await;
+        assert_eq!(proxy.get("/a").await.status, status, "ca: {ca:?}");
+    }
+}
+
+#[tokio::test]
+async fn health_checks_trust_whom_requests_trust() {
+    let (origin, front, authority) = tls_origin("127.0.0.1").await;
+    let servers = https(front.addr());
+    for (ca, verdict) in [("ca.pem", "passes its health check"), ("own.pem", "fails its health check")] {
+        origin.on("/health", Reply::status(503));
+        let keys = [
+            ("origins.main.http.servers", servers.as_str()),
+            ("origins.main.http.ca", ca),
+            ("origins.main.http.health", "{ path: /health, interval: 50ms }"),
+        ];
+        let builder = Proxy::builder_with(&keys).file("ca.pem", &authority.pem());
+        let builder = builder.file("own.pem", &Authority::new().pem()).env("SSL_CERT_FILE", "ca.pem");
+        let proxy = builder.start().await;
+        let first = proxy.wait_for_log("fails its health check").await;
+        assert_eq!(first.to_ascii_lowercase().contains("certificate"), ca == "own.pem", "{first}");
+        origin.on("/health", Reply::status(204));
+        proxy.wait_for_log(verdict).await;
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_for_another_name_is_not_accepted() {
     let (origin, front, authority) = tls_origin("other.test").await;
     let servers = https(front.addr());

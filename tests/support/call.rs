@@ -7,6 +7,7 @@ use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -137,6 +138,21 @@ impl Connection {
     /// Sends bytes that need not be HTTP. A peer that refuses them may close meanwhile; what it says still counts.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.wire.write(bytes.as_ref()).await;
+    }
+
+    /// Says that nothing more will be sent.
+    pub async fn finish(&mut self) {
+        self.wire.close().await;
+    }
+
+    /// Sends a little more, and says whether the peer closed instead of waiting for it.
+    pub async fn is_closed_after(&mut self, bytes: &str) -> bool {
+        if self.wire.write(bytes.as_bytes()).await.is_err() {
+            return true;
+        }
+        // The one wait for something not to happen: a peer that is patient says nothing.
+        let answer = tokio::time::timeout(Duration::from_millis(100), self.answer_head("GET")).await;
+        answer.is_ok()
     }
 
     /// Reads one whole answer to a request that is not a `HEAD`; `None` if the peer closed instead.

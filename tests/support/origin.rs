@@ -1,7 +1,7 @@
 //! A scripted HTTP/1.1 origin on a free port.
 
 use super::reply::{Part, Shape};
-use super::wire::{Body, Framing, Headers, Wire};
+use super::wire::{Body, Ending, Framing, Headers, Wire};
 use super::{Reply, within};
 use std::collections::HashMap;
 use std::io;
@@ -152,6 +152,9 @@ async fn read_request(wire: &mut Wire, connection: usize) -> Option<Seen> {
     let mut body = Vec::new();
     while let Some(piece) = reader.piece(wire).await {
         body.extend(piece);
+    }
+    if reader.ending() == Ending::Cut {
+        return None;
     }
     Some(Seen { method, target, headers, body, at, connection })
 }

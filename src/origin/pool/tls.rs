@@ -1,4 +1,4 @@
-//! TLS for health checks, with the same trust as requests: the system's authorities and the origin's own `ca`.
+//! TLS for health checks, with the same trust as requests: the origin's own `ca`, or else the system's authorities.
 
 use pingora::tls::CertificateDer;
 use pingora::tls::{
@@ -18,15 +18,14 @@ impl Connector {
     pub(super) fn new(ca: Option<&Path>, verify: bool) -> Self {
         install_default_crypto_provider();
         let mut roots = RootCertStore::empty();
-        if verify {
-            if let Err(error) = load_platform_certs_incl_env_into_store(&mut roots) {
-                tracing::warn!(%error, "the system's certificate authorities cannot be read");
-            }
-            if let Some(ca) = ca
-                && let Err(error) = load_ca_file_into_store(ca, &mut roots)
-            {
-                tracing::warn!(%error, file = %ca.display(), "the authorities of `ca` cannot be read");
-            }
+        let read = match ca {
+            _ if !verify => Ok(()),
+            Some(ca) => load_ca_file_into_store(ca, &mut roots),
+            None => load_platform_certs_incl_env_into_store(&mut roots),
+        };
+        if let Err(error) = read {
+            let file = ca.map(|ca| ca.display().to_string()).unwrap_or_default();
+            tracing::warn!(%error, file, "certificate authorities for health checks cannot be read");
         }
         let mut config = ClientConfig::builder_with_protocol_versions(&[&version::TLS12, &version::TLS13])
             .with_root_certificates(roots)
