@@ -83,6 +83,7 @@ impl Gate {
         Ok(Gate {
             live: ArcSwap::from_pointee(live),
             policies,
+        failures::announce();
             store,
             lock,
             prediction: leak(Prediction { uncacheable, store }),
