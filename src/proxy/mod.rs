@@ -42,13 +42,17 @@ use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, HttpPeer, Result};
-use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 pub use policies::Policies;
 use prediction::Prediction;
 use site::Live;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How long the rest of a body that nobody wants may take, before its connection is worth less than a new one.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// The proxy: everything that requests share.
 pub struct Gate {
@@ -79,11 +83,11 @@ impl Gate {
         let store: &'static Store = leak(Store::new(tier, memory.max_object, cache.lock.wait, uncacheable));
         let lock = leak(FillLock::new(cache.lock.age, cache.lock.max_waiters));
         let policies = Policies::load(&config);
+        failures::announce();
         let live = Live::new(config, None)?;
         Ok(Gate {
             live: ArcSwap::from_pointee(live),
             policies,
-        failures::announce();
             store,
             lock,
             prediction: leak(Prediction { uncacheable, store }),
@@ -145,8 +149,14 @@ impl ProxyHttp for Hooks {
         let live = self.live.load();
         let limits = &live.config.server.limits;
         ctx.background = session.subrequest_ctx.is_some();
-        session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
+        // How long, not whether: the framework has decided already that a client of HTTP/1.0 did not ask for more requests,
+        // or that a request with two kinds of length must be the last.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
+        }
         session.set_read_timeout(Some(limits.idle_timeout));
+        session.set_write_timeout(Some(limits.idle_timeout));
+        session.set_total_drain_timeout(Some(DRAIN));
         Ok(())
     }
 
@@ -201,6 +211,15 @@ impl ProxyHttp for Hooks {
         _ctx: &mut Context,
     ) -> Result<bool> {
         Ok(stored::not_modified(session.req_header(), response))
+    }
+
+    fn range_header_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut Context,
+    ) -> RangeType {
+        response::range_of(session, response)
     }
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
@@ -266,6 +285,8 @@ impl ProxyHttp for Hooks {
         ctx: &mut Context,
     ) -> Result<()> {
         self.finish_response(session, response, ctx);
+        response::frame_for_the_client(session, response);
+        response::let_the_fill_run_ahead(session);
         Ok(())
     }
 

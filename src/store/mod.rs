@@ -16,7 +16,7 @@ pub mod memory;
 use crate::key::PrimaryKey;
 use crate::lock::Uncacheable;
 use crate::telemetry::{IntCounter, metrics};
-use entry::{Entry, EntryId};
+use entry::{Entry, EntryId, Facts};
 use fill::{Fill, FillLimits};
 use memory::MemoryTier;
 use parking_lot::RwLock;
@@ -96,6 +96,14 @@ impl Store {
     /// Forgets what is stored under the key. Its variants are found through the first one, so they go with it.
     pub fn forget(&self, key: &PrimaryKey) {
         self.memory.remove(&EntryId { primary: key.hash(), variant: None });
+    }
+
+    /// Forgets the entry that was found, unless another one took its place.
+    pub fn discard(&self, key: &CacheKey, facts: &Arc<Facts>) {
+        let id = adapter::id_of(key);
+        if self.memory.get(&id, key.primary_key()).is_some_and(|entry| Arc::ptr_eq(&entry.facts, facts)) {
+            self.memory.remove(&id);
+        }
     }
 
     fn joinable_fill(&self, id: &EntryId, key: &[u8]) -> Option<Arc<Fill>> {

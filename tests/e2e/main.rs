@@ -10,6 +10,7 @@ mod cli;
 mod harness;
 mod keys;
 mod policy_errors;
+mod regressions;
 mod reload;
 mod stale;
 mod stampede;
