@@ -81,6 +81,8 @@ pub enum NotStored {
     NoTier,
     /// A server error without stated freshness.
     ServerError,
+    /// The origin's 304 was about something else than what is stored.
+    Unconfirmed,
 }
 
 impl std::fmt::Display for NotStored {
@@ -105,6 +107,7 @@ impl NotStored {
             NotStored::TooLarge => "too-large",
             NotStored::NoTier => "no-tier",
             NotStored::ServerError => "server-error",
+            NotStored::Unconfirmed => "unconfirmed",
         }
     }
 
@@ -112,7 +115,8 @@ impl NotStored {
     pub fn is_passing(name: &'static str) -> bool {
         let of_request =
             [NotStorable::RequestNoStore, NotStorable::Method, NotStorable::Interim, NotStorable::NotModified];
-        of_request.iter().any(|rule| rule.as_str() == name) || matches!(name, "policy-error" | "server-error")
+        of_request.iter().any(|rule| rule.as_str() == name)
+            || matches!(name, "policy-error" | "server-error" | "unconfirmed")
     }
 }
 

@@ -40,6 +40,10 @@ thread_local! {
     /// "read"; a turned-away request is given a permit of its own, and this tells the next hook of the same request,
     /// which Pingora calls before the task can yield, not to use it.
     static TURNED_AWAY: Cell<Option<LockId>> = const { Cell::new(None) };
+    /// Set when the request that this thread is working on will be served what is stored, stale, if another one is
+    /// fetching already. Such a request does not wait, so it is never one too many. Set by the hook that Pingora calls
+    /// just before `lock`.
+    static SERVED_STALE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Tells permits apart. A lock that was taken over, or a permit that stands for nothing, must not free another's lock.
@@ -68,6 +72,11 @@ impl FillLock {
     /// Whether the request with that key was turned away just now, on this thread. Answers `true` once.
     pub fn was_turned_away(key: &CacheKey) -> bool {
         TURNED_AWAY.take() == Some(id_of(key))
+    }
+
+    /// Says whether the request that this thread is about to lock for can do with the stale entry that it found.
+    pub fn will_be_served_stale(yes: bool) {
+        SERVED_STALE.set(yes);
     }
 
     /// Requests that wait now.
@@ -99,13 +108,16 @@ fn waiters_of(stub: &LockStub) -> usize {
 impl CacheKeyLock for FillLock {
     fn lock(&self, key: &CacheKey, stale_writer: bool) -> Locked {
         let id = id_of(key);
+        // What an earlier request left there is not about this one.
+        TURNED_AWAY.set(None);
+        let never_waits = SERVED_STALE.take() && stale_writer;
         let Some(shard) = self.shard(&id) else { return Locked::Write(self.permit(stale_writer).0) };
         let mut locks = shard.lock();
         if let Some(stub) = locks.get(&id) {
             let given_up = matches!(stub.0.lock_status(), LockStatus::Dangling | LockStatus::AgeTimeout);
             let expired = stub.0.lock_start.elapsed() >= stub.0.age_timeout;
             if !given_up && !expired {
-                if waiters_of(stub) < self.max_waiters.load(Ordering::Relaxed) {
+                if never_waits || waiters_of(stub) < self.max_waiters.load(Ordering::Relaxed) {
                     return Locked::Read(stub.read_lock());
                 }
                 TURNED_AWAY.set(Some(id));

@@ -22,6 +22,8 @@ pub struct Context {
     pub now: SystemTime,
     /// Who asks, after `trusted_proxies`.
     pub client_ip: IpAddr,
+    /// It came from one of `trusted_proxies`.
+    pub trusted: bool,
     /// Host, scheme and path that it asks for.
     pub target: Target,
     /// The bucket that serves it.
@@ -50,6 +52,8 @@ pub struct Context {
     pub origin_status: Option<u16>,
     /// The fields of a 304 that it answered.
     pub validated: Option<http::HeaderMap>,
+    /// That 304 was about another response than the one stored.
+    pub unconfirmed: bool,
     /// Why the response is not stored.
     pub not_stored: Option<String>,
     /// A policy call failed; the kind.
@@ -107,6 +111,7 @@ impl Context {
             started: Instant::now(),
             now: crate::clock::now(),
             client_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            trusted: false,
             target: Target::default(),
             site: None,
             policy: None,
@@ -121,6 +126,7 @@ impl Context {
             origin_micros: None,
             origin_status: None,
             validated: None,
+            unconfirmed: false,
             not_stored: None,
             policy_error: None,
             fault: None,

@@ -44,7 +44,7 @@ use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, HttpPeer, Result};
-use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 pub use policies::Policies;
 use prediction::Prediction;
 use prompt::PromptStream;
@@ -52,6 +52,10 @@ use site::Live;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How long the rest of a body that nobody wants may take, before its connection is worth less than a new one.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// The proxy: everything that requests share.
 pub struct Gate {
@@ -82,6 +86,7 @@ impl Gate {
         let store: &'static Store = leak(Store::new(tier, memory.max_object, cache.lock.wait, uncacheable));
         let lock = leak(FillLock::new(cache.lock.age, cache.lock.max_waiters));
         let policies = Policies::load(&config);
+        failures::announce();
         let live = Live::new(config, None)?;
         Ok(Gate {
             live: ArcSwap::from_pointee(live),
@@ -154,7 +159,8 @@ impl ProxyHttp for Hooks {
         let live = self.live.load();
         let limits = &live.config.server.limits;
         ctx.background = session.subrequest_ctx.is_some();
-        // Set for a client that wants to stay; the framework knows about `Connection` and HTTP/1.0.
+        // How long, not whether: the framework has decided already that a client of HTTP/1.0 did not ask for more requests,
+        // or that a request with two kinds of length must be the last.
         if session.get_keepalive().is_some() {
             session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
         }
@@ -162,6 +168,8 @@ impl ProxyHttp for Hooks {
             stream.head_is_complete();
         }
         session.set_read_timeout(Some(limits.idle_timeout));
+        session.set_write_timeout(Some(limits.idle_timeout));
+        session.set_total_drain_timeout(Some(DRAIN));
         Ok(())
     }
 
@@ -216,6 +224,15 @@ impl ProxyHttp for Hooks {
         _ctx: &mut Box<Context>,
     ) -> Result<bool> {
         Ok(stored::not_modified(session.req_header(), response))
+    }
+
+    fn range_header_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut Box<Context>,
+    ) -> RangeType {
+        response::range_of(session, response)
     }
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<bool> {
@@ -298,6 +315,8 @@ impl ProxyHttp for Hooks {
             session.set_keepalive(None);
         }
         self.finish_response(session, response, ctx);
+        response::frame_for_the_client(session, response);
+        response::let_the_fill_run_ahead(session);
         Ok(())
     }
 

@@ -40,6 +40,7 @@ impl Gate {
         let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         let request = session.req_header();
         ctx.client_ip = if trusted { forwarded_for(&request.headers, &server.trusted_proxies, peer) } else { peer };
+        ctx.trusted = trusted;
         ctx.target = target_of(request, tls, trusted)?;
 
         let site = live.site_for(&ctx.target.host, request.uri.path()).ok_or(Fault::NoBucket)?.clone();
@@ -53,7 +54,7 @@ impl Gate {
         ctx.debug = self.may_debug(request, &live);
         // The token in it is nothing for a policy, a log or the origin to see.
         session.req_header_mut().remove_header(DEBUG);
-        let upgrade = session.is_upgrade_req();
+        let upgrade = session.is_upgrade_req() && asks_for_websocket(&session.req_header().headers);
         let has_body = !session.is_body_empty();
         let request = session.req_header();
         let view = decide::Request {
@@ -68,8 +69,13 @@ impl Gate {
         };
         let began = ctx.debug.then(Instant::now);
         let timed = ctx.policy.as_ref().and_then(|_| failures::time(Hook::Request));
-        let verdict = decide::request(&site.bucket, ctx.policy.as_deref(), &view);
+        let mut verdict = decide::request(&site.bucket, ctx.policy.as_deref(), &view);
         drop(timed);
+        if site.bucket.policy.is_some() && ctx.policy.is_none() {
+            // A reload took it away while this request began under the configuration before; what it would have said is
+            // unknown, and going on without it might store what it keeps out.
+            verdict = verdict.bypassed(BypassReason::PolicyError("gone"));
+        }
         if let Some(error) = &verdict.error {
             ctx.policy_failed(&site, error);
         }
@@ -141,7 +147,8 @@ impl Gate {
             return Err(Fault::TooManyWaiters);
         }
         let looked_up = matches!(ctx.verdict.as_ref().map(|verdict| &verdict.action), Some(RequestAction::Lookup(_)));
-        if looked_up && decide::wants_stored_only(&session.req_header().headers) {
+        // What is fetched behind a client's back is not what that client asked for.
+        if looked_up && !ctx.background && decide::wants_stored_only(&session.req_header().headers) {
             return Err(Fault::OnlyIfCached);
         }
         if looked_up && ctx.forward.is_none() {
@@ -164,6 +171,13 @@ pub(super) const DEBUG: &str = "tidegate-debug";
 fn header_bytes(request: &RequestHeader) -> u64 {
     let fields: usize = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     (request.raw_path().len() + fields) as u64
+}
+
+/// Whether the connection is to become a WebSocket: the one upgrade that reaches an origin. Others (`h2c`, which some
+/// clients offer with each request) are answered as if they were not there, which RFC 9110 section 7.8 allows.
+fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let offers = headers.get_all(header::UPGRADE).into_iter().filter_map(|value| value.to_str().ok());
+    offers.flat_map(|list| list.split(',')).any(|offer| offer.trim().eq_ignore_ascii_case("websocket"))
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

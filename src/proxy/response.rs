@@ -11,11 +11,14 @@ use crate::outcome::{Account, BypassReason, CACHE_NAME, ForwardReason, Outcome, 
 use crate::policy::Hook;
 use crate::policy::decision::TierName;
 use crate::policy::view::CacheView;
+use crate::semantics::range::{MOST_PARTS, Requested, requested};
+use crate::semantics::update::confirms;
+use crate::store::adapter::FillHit;
 use crate::telemetry::metrics;
-use http::header;
+use http::{HeaderName, StatusCode, Version, header};
 use pingora::cache::{CachePhase, NoCacheReason};
 use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
+use pingora::proxy::{RangeType, Session, range_header_filter};
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -42,6 +45,18 @@ impl Gate {
         if !response.headers.contains_key(header::DATE) {
             // RFC 9110 section 6.6.1: a recipient with a clock records when it came.
             let _ = response.insert_header(header::DATE, httpdate::fmt_http_date(clock::now()));
+        }
+        if status == 304
+            && let Some(stored) = session.cache.maybe_cache_meta()
+            && !confirms(stored.headers(), &response.headers)
+        {
+            // Served once more, because the framework knows no way back from here, but with nothing of a head that is not
+            // its own, and not again.
+            ctx.unconfirmed = true;
+            let names: Vec<HeaderName> = response.headers.keys().cloned().collect();
+            for name in names {
+                response.remove_header(&name);
+            }
         }
         ctx.validated = (status == 304).then(|| response.headers.clone());
         if let (true, Some(RequestAction::Bypass(reason))) = (ctx.debug, ctx.verdict.as_ref().map(|v| &v.action)) {
@@ -137,6 +152,38 @@ impl Gate {
             told = told.with_response(part, error.as_ref(), &view, &verdict.normalized);
         }
         serde_json::to_string(&told).ok()
+    }
+}
+
+/// Takes chunks away from a client of HTTP/1.0, which cannot read them: its body ends with the connection.
+pub(super) fn frame_for_the_client(session: &mut Session, response: &mut ResponseHeader) {
+    if session.req_header().version < Version::HTTP_11 && response.remove_header(&header::TRANSFER_ENCODING).is_some() {
+        session.set_keepalive(None);
+    }
+}
+
+/// Which part of a response the client gets. RFC 9110 section 14.2 is asked first: a `HEAD` has no ranges, a weak tag in
+/// `If-Range` holds for nothing, and too many parts are all of it.
+pub(super) fn range_of(session: &Session, response: &mut ResponseHeader) -> RangeType {
+    let request = session.req_header();
+    let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let wanted = length.map(|length| {
+        requested(&request.method, &request.headers, response.status, &response.headers, length, clock::now())
+    });
+    if response.status == StatusCode::OK && wanted == Some(Requested::Whole) {
+        let _ = response.insert_header(header::ACCEPT_RANGES, "bytes");
+        return RangeType::None;
+    }
+    range_header_filter(request, response, Some(MOST_PARTS + 1))
+}
+
+/// Lets the fill go on while the client that began it takes its time, so that its followers need not wait for it.
+///
+/// Only where what piles up is bounded: a body that says that it is short enough to be kept.
+pub(super) fn let_the_fill_run_ahead(session: &mut Session) {
+    let reader = session.cache.miss_body_reader().and_then(|reader| reader.as_any().downcast_ref::<FillHit>());
+    if reader.is_some_and(|own| own.fill().will_be_kept()) {
+        session.set_proxy_tasks_enabled(true);
     }
 }
 

@@ -8,10 +8,12 @@ use crate::clock;
 use crate::config::OnError;
 use crate::decide::{self, HitVerdict, NotStored, ResponseAction, ResponseVerdict};
 use crate::explain::ResponsePart;
+use crate::lock::FillLock;
 use crate::outcome::{ForwardReason, StaleReason};
 use crate::policy::decision::TierName;
 use crate::policy::view::EntryView;
-use crate::store::adapter::{FillHit, StoredHit};
+use crate::store::adapter::{FillHit, StoredHit, Updates};
+use crate::decide::Facts;
 use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -62,6 +64,11 @@ impl Gate {
         ctx.found = Some(found);
         ctx.forward = None;
         ctx.stale = None;
+        FillLock::will_be_served_stale(
+            judged.verdict == HitVerdict::Serve
+                && !is_fresh
+                && may_revalidate_behind(meta, ctx.found.as_ref().map(|found| &*found.facts)),
+        );
         match judged.verdict {
             HitVerdict::Serve => None,
             HitVerdict::ServeStale => {
@@ -98,6 +105,13 @@ impl Gate {
                 ctx.response_told = Some((ResponsePart::of(&decided, &response.headers), None));
             }
             return cannot;
+        }
+        if ctx.unconfirmed {
+            if let (Some(key), Some(found)) = (session.cache.maybe_cache_key(), &ctx.found) {
+                self.store.discard(key, &found.facts);
+            }
+            ctx.not_stored = Some(NotStored::Unconfirmed.to_string());
+            return RespCacheable::Uncacheable(heads::no_cache_reason(&NotStored::Unconfirmed));
         }
         let now = clock::now();
         let mut head = match ctx.validated.as_ref().zip(session.cache.maybe_cache_meta()) {
@@ -139,10 +153,18 @@ impl Gate {
                 );
                 meta.set_epoch_override(now.checked_sub(storing.facts.initial_age).unwrap_or(now));
                 meta.extensions_mut().insert(Arc::new(storing.facts));
+                if let Some(found) = ctx.found.as_ref().filter(|_| ctx.validated.is_some()) {
+                    meta.extensions_mut().insert(Updates(found.facts.clone()));
+                }
                 RespCacheable::Cacheable(meta)
             }
         }
     }
+}
+
+/// Whether an entry that is no longer fresh is served while another request fetches a new one (RFC 5861 section 3).
+fn may_revalidate_behind(meta: &CacheMeta, facts: Option<&Facts>) -> bool {
+    facts.is_some_and(|facts| !facts.must_revalidate) && meta.serve_stale_while_revalidate(clock::now())
 }
 
 fn whole_seconds(duration: Duration) -> u32 {

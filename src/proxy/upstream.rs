@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 /// nginx and most load balancers close theirs.
 const IDLE: Duration = Duration::from_secs(50);
 
+/// Fields that say in other words what the ones that we write say.
+const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-port", "x-forwarded-prefix", "x-original-url", "x-rewrite-url"];
+
 /// An origin at run time.
 #[derive(Debug)]
 pub struct Upstream {
@@ -169,7 +172,13 @@ impl Gate {
             && let Some(host) = &http.host
         {
             request.insert_header(header::HOST, host.as_str())?;
-            request.insert_header("x-forwarded-host", ctx.target.authority.as_str())?;
+        }
+        // What a client says of its way here, an origin may put into links, and they would be stored for everybody.
+        request.insert_header("x-forwarded-host", ctx.target.authority.as_str())?;
+        if !ctx.trusted {
+            for name in FORWARDED {
+                request.remove_header(name);
+            }
         }
         let via = match request.headers.get(header::VIA).and_then(|via| via.to_str().ok()) {
             Some(via) => format!("{via}, 1.1 {}", crate::outcome::CACHE_NAME),

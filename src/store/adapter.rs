@@ -16,7 +16,7 @@ use pingora::prelude::{Error, ErrorType, Result};
 use std::any::Any;
 use std::sync::Arc;
 
-fn id_of(key: &CacheKey) -> EntryId {
+pub(super) fn id_of(key: &CacheKey) -> EntryId {
     EntryId { primary: u128::from_be_bytes(key.primary_bin()), variant: key.variance_bin().map(u128::from_be_bytes) }
 }
 
@@ -38,7 +38,20 @@ impl Store {
         let id = EntryId { variant: None, ..id_of(key) };
         self.memory.get(&id, key.primary_key()).is_some() || self.joinable_fill(&id, key.primary_key()).is_some()
     }
+
+    /// Forgets the entry that was found, unless another one took its place.
+    pub fn discard(&self, key: &CacheKey, facts: &Arc<Facts>) {
+        let id = id_of(key);
+        if self.memory.get(&id, key.primary_key()).is_some_and(|entry| Arc::ptr_eq(&entry.facts, facts)) {
+            self.memory.remove(&id);
+        }
+    }
 }
+
+/// The entry that new metadata is about, by the facts that only it holds. Another one may be stored under its key by the
+/// time when the origin has confirmed it.
+#[derive(Debug, Clone)]
+pub struct Updates(pub Arc<Facts>);
 
 #[async_trait]
 impl Storage for Store {
@@ -96,6 +109,11 @@ impl Storage for Store {
     async fn update_meta(&'static self, key: &CacheKey, meta: &CacheMeta, _trace: &SpanHandle) -> Result<bool> {
         let id = id_of(key);
         let Some(entry) = self.memory.get(&id, key.primary_key()) else { return Ok(false) };
+        let is_meant =
+            meta.extensions().get::<Updates>().is_some_and(|Updates(facts)| Arc::ptr_eq(facts, &entry.facts));
+        if !is_meant {
+            return Ok(false);
+        }
         self.keep(id, entry.with_head(Arc::new(StoredHead::of(meta)), facts_of(meta)));
         Ok(true)
     }
@@ -118,19 +136,21 @@ fn tag_of(fill: &Arc<Fill>) -> [u8; 8] {
     (Arc::as_ptr(fill) as usize as u64).to_be_bytes()
 }
 
+/// Most bytes handed out at once: a client has the write timeout for each piece, however long the whole is.
+const PIECE: usize = 256 * 1024;
+
 /// Reads a complete entry.
 pub struct StoredHit {
     entry: Arc<Entry>,
     tier: TierName,
     start: usize,
     end: usize,
-    done: bool,
 }
 
 impl StoredHit {
     fn new(entry: Arc<Entry>, tier: TierName) -> Self {
         let end = entry.body.len();
-        StoredHit { entry, tier, start: 0, end, done: false }
+        StoredHit { entry, tier, start: 0, end }
     }
 
     /// What is read.
@@ -147,11 +167,13 @@ impl StoredHit {
 #[async_trait]
 impl HandleHit for StoredHit {
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
-        if self.done || self.start >= self.end {
+        if self.start >= self.end {
             return Ok(None);
         }
-        self.done = true;
-        Ok(Some(self.entry.body.slice(self.start..self.end)))
+        let end = self.end.min(self.start.saturating_add(PIECE));
+        let piece = self.entry.body.slice(self.start..end);
+        self.start = end;
+        Ok(Some(piece))
     }
 
     async fn finish(
@@ -174,7 +196,6 @@ impl HandleHit for StoredHit {
         }
         self.start = start;
         self.end = end.map_or(length, |end| end.min(length));
-        self.done = false;
         Ok(())
     }
 

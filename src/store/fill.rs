@@ -85,6 +85,8 @@ struct Position {
     /// Runs in the writer's task.
     own: bool,
     cut: bool,
+    /// When something was handed out to it last.
+    moved: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,13 +181,24 @@ impl Fill {
         self.expected
     }
 
+    /// Whether its head promises a body that is short enough to be kept.
+    pub fn will_be_kept(&self) -> bool {
+        self.expected.is_some_and(|expected| expected <= self.limits.max_object)
+    }
+
+    /// How far behind the reader in the writer's own task may be.
+    fn own_window(&self) -> u64 {
+        // Where the body was to be kept, the fill runs ahead of a slow client, at most by the whole body.
+        self.expected.filter(|_| self.will_be_kept()).unwrap_or(OWN_WINDOW)
+    }
+
     /// Starts reading from the first byte. `own` says that the reader runs in the writer's task.
     pub fn reader(self: &Arc<Self>, own: bool) -> FillReader {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
         let next = state.first;
-        state.readers.push(Position { id, next, taken: 0, own, cut: false });
+        state.readers.push(Position { id, next, taken: 0, own, cut: false, moved: Instant::now() });
         FillReader { fill: self.clone(), id, next }
     }
 
@@ -217,8 +230,7 @@ impl Fill {
     }
 
     async fn wait_for_followers(&self) -> Result<(), WriteError> {
-        let mut since = Instant::now();
-        let mut slowest_at = None;
+        let since = Instant::now();
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
@@ -231,24 +243,22 @@ impl Fill {
                 let received = state.received;
                 for reader in state.readers.iter_mut().filter(|reader| reader.own) {
                     // Its client left: the task goes on reading from the origin without writing to anybody.
-                    reader.cut |= received - reader.taken > OWN_WINDOW;
+                    reader.cut |= received - reader.taken > self.own_window();
                 }
                 if state.readers.iter().all(|reader| reader.cut) {
                     return Err(WriteError::Abandoned);
                 }
-                let followers = state.readers.iter_mut().filter(|reader| !reader.own && !reader.cut);
-                let slowest = followers.min_by_key(|reader| reader.taken);
-                let Some(slowest) = slowest.filter(|reader| received - reader.taken > WINDOW) else {
-                    self.let_go(&mut state);
+                let far_behind =
+                    |reader: &&mut Position| !reader.own && !reader.cut && received - reader.taken > WINDOW;
+                let mut waiting = false;
+                for reader in state.readers.iter_mut().filter(far_behind) {
+                    // All that stand still are cut at once, so that many cost no more than one.
+                    reader.cut = reader.moved.max(since).elapsed() >= self.limits.patience;
+                    waiting |= !reader.cut;
+                }
+                self.let_go(&mut state);
+                if !waiting {
                     return Ok(());
-                };
-                let at = (slowest.id, slowest.taken);
-                if slowest_at.replace(at) != Some(at) {
-                    since = Instant::now();
-                } else if since.elapsed() >= self.limits.patience {
-                    slowest.cut = true;
-                    self.let_go(&mut state);
-                    continue;
                 }
             }
             // The deadline is looked at again even if nobody moves.
@@ -387,6 +397,7 @@ impl FillReader {
         if let Some(reader) = state.readers.get_mut(position) {
             reader.next = self.next;
             reader.taken += piece.len() as u64;
+            reader.moved = Instant::now();
         }
         let overflowed = state.overflowed;
         self.fill.let_go(&mut state);

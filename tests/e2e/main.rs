@@ -13,6 +13,7 @@ mod keys;
 mod memory;
 mod parity;
 mod policy_errors;
+mod regressions;
 mod reload;
 mod s3;
 mod stale;

@@ -159,6 +159,11 @@ impl Proxy {
         Call::new(self.listen, method, target)
     }
 
+    /// Where it takes requests, for tests that write bytes of their own.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// A connection that is kept between calls.
     pub async fn connect(&self) -> Connection {
         Connection::to(self.listen).await
