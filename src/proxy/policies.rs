@@ -23,6 +23,7 @@ impl Policies {
     /// Loads what the configuration names. A policy that does not work makes its bucket do what `on_error` says, and
     /// leaves the other buckets alone.
     pub fn load(config: &Config) -> Self {
+        super::failures::declare_times();
         let policies = &config.policies;
         let (host, errors) = PolicyHost::new(&policies.dir, &config.policy_names(), &policies.limits);
         for error in &errors {
