@@ -1,6 +1,6 @@
 //! Policies at work: how long their calls take, and what goes wrong in them.
 
-use crate::policy::{Hook, PolicyError};
+use crate::policy::{Hook, Policy, PolicyError};
 use crate::telemetry::{HistogramTimer, metrics};
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
@@ -34,13 +34,15 @@ impl Failures {
     }
 }
 
-/// Puts the times of calls among the metrics before the first one is taken.
-pub(super) fn announce() {
-    metrics().policy_seconds.with_label_values(&[Hook::Request.as_str()]);
+/// Declares the times of each hook, so that they are in the metrics before the first call that is timed.
+pub(super) fn declare_times() {
+    for hook in Hook::FUNCTIONS {
+        metrics().policy_seconds.with_label_values(&[hook.as_str()]);
+    }
 }
 
-/// Times one call in sixteen, until the answer is dropped.
-pub(super) fn time(hook: Hook) -> Option<HistogramTimer> {
-    let chosen = fastrand::u8(..16) == 0;
+/// Times one call in sixteen of a policy that has the hook, until the answer is dropped.
+pub(super) fn time(policy: Option<&Policy>, hook: Hook) -> Option<HistogramTimer> {
+    let chosen = policy.is_some_and(|policy| policy.has(hook)) && fastrand::u8(..16) == 0;
     chosen.then(|| metrics().policy_seconds.with_label_values(&[hook.as_str()]).start_timer())
 }

@@ -86,7 +86,6 @@ impl Gate {
         let store: &'static Store = leak(Store::new(tier, memory.max_object, cache.lock.wait, uncacheable));
         let lock = leak(FillLock::new(cache.lock.age, cache.lock.max_waiters));
         let policies = Policies::load(&config);
-        failures::announce();
         let live = Live::new(config, None)?;
         Ok(Gate {
             live: ArcSwap::from_pointee(live),

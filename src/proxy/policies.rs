@@ -1,7 +1,7 @@
 //! The policies in force, kept in step with their folder and with the configuration.
 
 use crate::config::Config;
-use crate::policy::{Hook, Policy, PolicyError, PolicyHost, Reloaded, Watcher};
+use crate::policy::{Policy, PolicyError, PolicyHost, Reloaded, Watcher};
 use crate::telemetry::metrics;
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -23,10 +23,7 @@ impl Policies {
     /// Loads what the configuration names. A policy that does not work makes its bucket do what `on_error` says, and
     /// leaves the other buckets alone.
     pub fn load(config: &Config) -> Self {
-        for hook in Hook::FUNCTIONS {
-            // Only one call in sixteen is timed, and a scraper should not wonder whether there is such a metric.
-            metrics().policy_seconds.with_label_values(&[hook.as_str()]);
-        }
+        super::failures::declare_times();
         let policies = &config.policies;
         let (host, errors) = PolicyHost::new(&policies.dir, &config.policy_names(), &policies.limits);
         for error in &errors {

@@ -68,7 +68,7 @@ impl Gate {
             has_body,
         };
         let began = ctx.debug.then(Instant::now);
-        let timed = ctx.policy.as_ref().and_then(|_| failures::time(Hook::Request));
+        let timed = failures::time(ctx.policy.as_deref(), Hook::Request);
         let mut verdict = decide::request(&site.bucket, ctx.policy.as_deref(), &view);
         drop(timed);
         if site.bucket.policy.is_some() && ctx.policy.is_none() {

@@ -2,6 +2,7 @@
 
 use super::Gate;
 use super::context::Context;
+use super::failures;
 use super::heads;
 use super::request::DEBUG;
 use crate::clock;
@@ -129,7 +130,10 @@ impl Gate {
         };
         let normalized = ctx.verdict.as_ref().map(|verdict| verdict.normalized.as_slice()).unwrap_or_default();
         let status = response.status.as_u16();
-        match decide::deliver(&site.bucket, &policy, &view, normalized, status, &response.headers, &cache) {
+        let timed = failures::time(Some(&policy), Hook::Deliver);
+        let decided = decide::deliver(&site.bucket, &policy, &view, normalized, status, &response.headers, &cache);
+        drop(timed);
+        match decided {
             Ok(decision) => {
                 for (name, value) in decision.headers {
                     match value {

@@ -2,18 +2,20 @@
 
 use super::Gate;
 use super::context::{Context, Found};
+use super::failures;
 use super::heads;
 use super::prompt::PromptStream;
 use crate::clock;
 use crate::config::OnError;
+use crate::decide::Facts;
 use crate::decide::{self, HitVerdict, NotStored, ResponseAction, ResponseVerdict};
 use crate::explain::ResponsePart;
 use crate::lock::FillLock;
 use crate::outcome::{ForwardReason, StaleReason};
+use crate::policy::Hook;
 use crate::policy::decision::TierName;
 use crate::policy::view::EntryView;
 use crate::store::adapter::{FillHit, StoredHit, Updates};
-use crate::decide::Facts;
 use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -56,7 +58,10 @@ impl Gate {
         let view = ctx.view(request);
         // A fill under way is as new as an answer can be; the policy judges what is stored.
         let policy = ctx.working_policy().filter(|_| found.tier.is_some());
-        let judged = decide::hit(&site.bucket, policy.map(AsRef::as_ref), verdict, &view, &entry, &found.facts);
+        let policy = policy.map(AsRef::as_ref);
+        let timed = failures::time(policy, Hook::Hit);
+        let judged = decide::hit(&site.bucket, policy, verdict, &view, &entry, &found.facts);
+        drop(timed);
         if let Some(error) = &judged.error {
             ctx.policy_failed(&site, error);
         }
@@ -127,7 +132,10 @@ impl Gate {
             response_time: now,
             max_object: self.store.max_object(),
         };
-        let decided = decide::response(&site.bucket, ctx.working_policy().map(AsRef::as_ref), verdict, &view, &answer);
+        let policy = ctx.working_policy().map(AsRef::as_ref);
+        let timed = failures::time(policy, Hook::Response);
+        let decided = decide::response(&site.bucket, policy, verdict, &view, &answer);
+        drop(timed);
         if ctx.debug {
             ctx.response_told = Some((ResponsePart::of(&decided, &head.headers), decided.error.clone()));
         }

@@ -17,7 +17,7 @@ use crate::key::PrimaryKey;
 use crate::lock::Uncacheable;
 use crate::telemetry::{IntCounter, metrics};
 use arc_swap::ArcSwap;
-use entry::{Entry, EntryId, Facts};
+use entry::{Entry, EntryId};
 use fill::{Fill, FillLimits};
 use memory::MemoryTier;
 use parking_lot::RwLock;

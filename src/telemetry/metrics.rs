@@ -2,7 +2,6 @@
 //!
 //! Labels hold values from the configuration or from closed sets, never from requests.
 
-use crate::policy::Hook;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -140,10 +139,6 @@ impl Metrics {
             &["hook"],
             POLICY_BUCKETS,
         );
-        for hook in Hook::FUNCTIONS {
-            // Shown from the start, whichever call is the first to be timed.
-            policy_seconds.with_label_values(&[hook.as_str()]);
-        }
         Metrics {
             requests: counters("tidegate_requests_total", "Requests answered.", &["bucket", "outcome"]),
             bytes: counters("tidegate_response_bytes_total", "Body bytes sent to clients.", &["bucket"]),

@@ -128,7 +128,7 @@ fn api_authenticated_lua_decides_as_it_says() {
             case(
                 "without credentials an endpoint goes by the RFC",
                 answered(&[own], "200", &[FRESH]),
-                and(lookup(&["api_authenticated", "api.example.com", "/api/me"]), stored(MINUTE, "max-age")),
+                and(lookup(&["api_authenticated", "api.example.com", "http", "/api/me"]), stored(MINUTE, "max-age")),
             ),
         ],
     );
