@@ -76,7 +76,7 @@ fn serve(config: Arc<Config>, level: log::LevelHandle, upgrade: bool) -> Result<
 
     let mut proxy = http_proxy(&conf, Hooks(gate.clone()));
     proxy.handle_init_modules();
-    let app = App::new(proxy, config.server.limits.header_timeout);
+    let app = App::new(proxy, gate.clone());
     let mut listener = Service::new("proxy".to_owned(), app);
     listener.threads = Some(config.server.threads);
     for address in &config.server.listen {

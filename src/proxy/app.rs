@@ -1,7 +1,7 @@
 //! The listener's application: Pingora's proxy, on connections that hold nothing back, with a deadline for headers.
 
-use super::Hooks;
 use super::prompt::PromptStream;
+use super::{Gate, Hooks};
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::Stream;
@@ -9,15 +9,14 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Takes connections.
 pub struct App(Arc<Requests>);
 
 impl App {
-    /// `header_timeout`: how long a client may take for a header, from its first byte to its last.
-    pub fn new(proxy: HttpProxy<Hooks>, header_timeout: Duration) -> Self {
-        App(Arc::new(Requests { proxy: Arc::new(proxy), header_timeout }))
+    /// `gate` is what `proxy` asks, and knows how long a client may take for a header.
+    pub fn new(proxy: HttpProxy<Hooks>, gate: Arc<Gate>) -> Self {
+        App(Arc::new(Requests { proxy: Arc::new(proxy), gate }))
     }
 }
 
@@ -36,7 +35,7 @@ impl ServerApp for App {
 /// Takes the requests of a connection.
 struct Requests {
     proxy: Arc<HttpProxy<Hooks>>,
-    header_timeout: Duration,
+    gate: Arc<Gate>,
 }
 
 #[async_trait]
@@ -47,7 +46,7 @@ impl HttpServerApp for Requests {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         if let Some(stream) = session.stream().and_then(|stream| stream.as_any().downcast_ref::<PromptStream>()) {
-            stream.expect_head(self.header_timeout);
+            stream.expect_head(self.gate.live.load().config.server.limits.header_timeout);
         }
         self.proxy.process_new_http(session, shutdown).await
     }
