@@ -75,11 +75,15 @@ impl Admin {
 
     fn refuse(&self) -> Response<Vec<u8>> {
         let live = self.gate.live.load();
-        if live.config.admin.as_ref().is_none_or(|admin| admin.token.is_none()) {
-            let detail = "No admin token is configured; set admin.token to use /v1/.";
-            return problem(StatusCode::FORBIDDEN, detail);
-        }
-        let mut refused = problem(StatusCode::UNAUTHORIZED, "Send the admin token as Authorization: Bearer TOKEN.");
+        let configured = live.config.admin.as_ref().is_some_and(|admin| admin.token.is_some());
+        let mut refused = problem(
+            StatusCode::UNAUTHORIZED,
+            if configured {
+                "Send the admin token as Authorization: Bearer TOKEN."
+            } else {
+                "No admin token is configured; set admin.token to use /v1/."
+            },
+        );
         let challenge = header::HeaderValue::from_static("Bearer realm=\"tidegate\"");
         refused.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         refused

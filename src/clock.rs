@@ -23,3 +23,30 @@ pub fn seconds_between(a: SystemTime, b: SystemTime) -> i64 {
         Err(earlier) => -whole(earlier.duration()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_that_has_begun_counts_on_either_side() {
+        let at = UNIX_EPOCH + Duration::from_secs(1000);
+        for (milliseconds, seconds) in [(0, 0), (1, 1), (999, 1), (1000, 1), (1001, 2), (60_000, 60)] {
+            let other = at + Duration::from_millis(milliseconds);
+            assert_eq!(seconds_between(other, at), seconds, "{milliseconds} ms later");
+            assert_eq!(seconds_between(at, other), -seconds, "{milliseconds} ms earlier");
+        }
+    }
+
+    #[test]
+    fn less_than_a_millisecond_is_no_second() {
+        let at = UNIX_EPOCH + Duration::from_secs(1000);
+        assert_eq!(seconds_between(at + Duration::from_micros(999), at), 0);
+    }
+
+    #[test]
+    fn a_time_before_1970_reads_as_zero() {
+        assert_eq!(unix_seconds(UNIX_EPOCH - Duration::from_secs(5)), 0.0);
+        assert_eq!(unix_seconds(UNIX_EPOCH + Duration::from_millis(1500)), 1.5);
+    }
+}

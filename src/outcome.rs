@@ -354,4 +354,41 @@ mod tests {
             "tidegate; fwd=stale; fwd-status=503; ttl=-5; detail=\"stale-if-error\""
         );
     }
+
+    #[test]
+    fn every_outcome_has_its_account() {
+        let account = Account { ttl: Some(3), forward_status: Some(200), ..Account::default() };
+        let memory = TierName::Memory;
+        for (outcome, field, label) in [
+            (Outcome::Hit(memory), "hit; ttl=3; detail=\"memory\"", "hit"),
+            (
+                Outcome::Stale(memory, StaleReason::WhileRevalidate),
+                "hit; ttl=3; detail=\"stale-while-revalidate\"",
+                "stale",
+            ),
+            (Outcome::Stale(memory, StaleReason::MaxStale), "hit; ttl=3; detail=\"max-stale\"", "stale"),
+            (Outcome::Stale(memory, StaleReason::Disconnected), "fwd=stale; ttl=3; detail=\"disconnected\"", "stale"),
+            (Outcome::Revalidated(ForwardReason::Request), "fwd=request; fwd-status=200; ttl=3", "revalidated"),
+            (Outcome::Miss(ForwardReason::VaryMiss), "fwd=vary-miss; fwd-status=200; ttl=3", "miss"),
+            (Outcome::Collapsed, "fwd=uri-miss; fwd-status=200; ttl=3; collapsed", "collapsed"),
+            (Outcome::Bypass(BypassReason::Method), "fwd=method; ttl=3", "bypass"),
+            (Outcome::Bypass(BypassReason::Upgrade), "fwd=bypass; ttl=3; detail=\"upgrade\"", "bypass"),
+        ] {
+            assert_eq!(cache_status(&outcome, &account), format!("tidegate; {field}"));
+            assert_eq!(outcome.as_str(), label);
+        }
+        let refused = Outcome::Error(Fault::NoBucket);
+        assert_eq!(cache_status(&refused, &Account::default()), "tidegate; detail=\"no-bucket\"");
+    }
+
+    #[test]
+    fn a_word_of_the_account_replaces_the_tiers_but_not_a_bypasss() {
+        let account = Account { detail: Some("policy-error:time".into()), ..Account::default() };
+        assert_eq!(
+            cache_status(&Outcome::Hit(TierName::Memory), &account),
+            "tidegate; hit; detail=\"policy-error:time\""
+        );
+        let bypass = Outcome::Bypass(BypassReason::Policy("mine".into()));
+        assert_eq!(cache_status(&bypass, &account), "tidegate; fwd=bypass; detail=\"mine\"");
+    }
 }

@@ -1,5 +1,6 @@
 //! `tidegate check`
 
+use super::serve::unusable_certificates;
 use super::{ConfigArg, ExitStatus, Format, Printer, Unusable, load};
 use crate::config::{Config, Policies};
 use crate::policy::PolicySet;
@@ -39,13 +40,13 @@ pub(super) fn run(args: &CheckArgs, printer: &Printer) -> ExitStatus {
             let config = loaded.config;
             let names = config.policy_names();
             problems.extend(broken(&config.policies, &names));
-            problems.extend(unusable_origins(&config));
+            problems.extend(unusable(&config));
             summary = format!(
-                "{}: good: {} buckets, {} origins, {} policies\n",
+                "{}: good: {}, {}, {}\n",
                 config.file.display(),
-                config.buckets.len(),
-                config.origins.len(),
-                names.len()
+                counted(config.buckets.len(), "bucket", "buckets"),
+                counted(config.origins.len(), "origin", "origins"),
+                counted(names.len(), "policy", "policies")
             );
         }
     }
@@ -76,11 +77,15 @@ fn broken(policies: &Policies, names: &[Arc<str>]) -> Vec<(String, Value)> {
     told.collect()
 }
 
-/// What only building an origin can tell.
-fn unusable_origins(config: &Config) -> impl Iterator<Item = (String, Value)> {
-    let built = config.origins.values().map(|origin| Upstream::new(origin.clone()).map(drop));
-    built.filter_map(Result::err).map(|message| {
+/// What only building the objects can tell.
+fn unusable(config: &Config) -> impl Iterator<Item = (String, Value)> {
+    let origins = config.origins.values().filter_map(|origin| Upstream::new(origin.clone()).err());
+    origins.chain(unusable_certificates(&config.server)).map(|message| {
         let file = config.file.display().to_string();
         (format!("{file}: {message}"), json!({"file": file, "line": null, "message": message}))
     })
+}
+
+fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }

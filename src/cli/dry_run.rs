@@ -162,11 +162,8 @@ fn explain(config: &Config, asked: &Asked, args: &DryRunArgs) -> Result<Explanat
         has_body: asked.headers.contains_key(header::TRANSFER_ENCODING)
             || asked.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0"),
     };
-    if let Some(policy) = policy {
-        // The first call on a thread also sets up its VM, which no later request pays for.
-        let _ = crate::policy::normalize(policy, &HeaderMap::new());
-        take_inputs();
-    }
+    // The first call on a thread also sets up its VM, which no later request pays for.
+    decide::request(bucket, policy, &request);
     let began = Instant::now();
     let mut verdict = decide::request(bucket, policy, &request);
     let mut inputs = take_inputs();

@@ -4,6 +4,7 @@ mod check;
 mod dry_run;
 mod printer;
 mod serve;
+mod takeover;
 
 use crate::config::{Config, Loaded, Problem};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};

@@ -1,5 +1,6 @@
 //! `tidegate serve`: builds the objects, connects them, and hands them to Pingora.
 
+use super::takeover::{self, Takeover};
 use super::{ConfigArg, ExitStatus, Printer, Unusable, load};
 use crate::admin::Admin;
 use crate::config::{Config, Server as ServerConfig};
@@ -16,7 +17,9 @@ use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{ExecutionPhase, RunArgs, Server};
 use pingora::services::background::background_service;
 use pingora::services::listening::Service;
+use pingora::tls::load_certs_and_key_files;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -58,7 +61,11 @@ pub(super) fn run(args: &ServeArgs, printer: &Printer) -> ExitStatus {
 }
 
 fn serve(config: Arc<Config>, level: log::LevelHandle, upgrade: bool) -> Result<(), String> {
-    if !upgrade {
+    if let Some(message) = unusable_certificates(&config.server).into_iter().next() {
+        return Err(message);
+    }
+    let takeover = upgrade.then(|| Takeover::begin(&config.server)).transpose()?;
+    if takeover.is_none() {
         probe(&config)?;
     }
     let access_log = AccessLog::start(&config.log.access).map_err(|e| e.to_string())?;
@@ -71,7 +78,10 @@ fn serve(config: Arc<Config>, level: log::LevelHandle, upgrade: bool) -> Result<
     }
     let opt = Opt { upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, framework_settings(&config.server));
+    // Waits for the sockets, if they are to be taken over.
     server.bootstrap();
+    drop(takeover);
+    takeover::write_pid(&config.server.pid_file);
     let conf = server.configuration.clone();
 
     let mut proxy = http_proxy(&conf, Hooks(gate.clone()));
@@ -102,14 +112,30 @@ fn serve(config: Arc<Config>, level: log::LevelHandle, upgrade: bool) -> Result<
     server.add_service(background_service("reload", Reloader::new(gate.clone(), level)));
 
     let phases = server.watch_execution_phase();
-    let watched = gate.clone();
+    let (watched, pid_file) = (gate.clone(), config.server.pid_file.clone());
     let watcher = std::thread::Builder::new().name("drain".to_owned());
-    watcher.spawn(move || leave_when_idle(phases, &watched, &draining)).map_err(|e| e.to_string())?;
+    watcher.spawn(move || leave_when_idle(phases, &watched, &draining, &pid_file)).map_err(|e| e.to_string())?;
     for address in &config.server.listen {
         tracing::info!(listen = %address, "serving");
     }
     server.run(RunArgs::default());
     Ok(())
+}
+
+/// Says why a certificate and its key cannot be used, before Pingora would panic about it in a thread of its own.
+pub(super) fn unusable_certificates(server: &ServerConfig) -> Vec<String> {
+    let told = server.tls.iter().enumerate().filter_map(|(i, tls)| {
+        let (cert, key) = (tls.cert.display(), tls.key.display());
+        let why = match load_certs_and_key_files(&tls.cert.to_string_lossy(), &tls.key.to_string_lossy()) {
+            Ok(Some((chain, _))) if !chain.is_empty() => return None,
+            Ok(_) => "one of them holds nothing of that kind".to_owned(),
+            Err(e) => e.to_string(),
+        };
+        Some(format!(
+            "server.tls[{i}]: `{cert}` and `{key}` cannot be used: {why}; name a PEM chain and its private key"
+        ))
+    });
+    told.collect()
 }
 
 /// Says which address cannot be listened on, before Pingora would panic about it in a thread of its own.
@@ -145,7 +171,12 @@ fn framework_settings(server: &ServerConfig) -> ServerConf {
 }
 
 /// Ends a stopping process as soon as nobody waits for it, instead of after the whole of `server.drain`.
-fn leave_when_idle(mut phases: tokio::sync::broadcast::Receiver<ExecutionPhase>, gate: &Gate, draining: &AtomicBool) {
+fn leave_when_idle(
+    mut phases: tokio::sync::broadcast::Receiver<ExecutionPhase>,
+    gate: &Gate,
+    draining: &AtomicBool,
+    pid_file: &Path,
+) {
     while let Ok(phase) = phases.blocking_recv() {
         if matches!(phase, ExecutionPhase::GracefulTerminate | ExecutionPhase::GracefulUpgradeTransferringFds) {
             draining.store(true, Ordering::Release);
@@ -155,6 +186,7 @@ fn leave_when_idle(mut phases: tokio::sync::broadcast::Receiver<ExecutionPhase>,
                 std::thread::sleep(Duration::from_millis(20));
             }
             tracing::info!("every request is answered; leaving");
+            takeover::remove_pid(pid_file);
             gate.close_logs();
             std::process::exit(0);
         }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 
 use super::units::format_size;
-use super::{Config, TlsListener};
+use super::{Config, Server, TlsListener};
 
 impl Config {
     /// What differs in `new` and stays as it is until the process restarts, one sentence each. Everything else (buckets,
@@ -18,6 +18,8 @@ impl Config {
         let path = |path: &std::path::Path| path.display().to_string();
         changes.compare("server.upgrade_socket", &path(&old_server.upgrade_socket), &path(&new_server.upgrade_socket));
         changes.compare("server.pid_file", &path(&old_server.pid_file), &path(&new_server.pid_file));
+        let drain = |server: &Server| humantime::format_duration(server.drain).to_string();
+        changes.compare("server.drain", &drain(old_server), &drain(new_server));
         let admin = |config: &Config| config.admin.as_ref().map_or("off".to_owned(), |admin| admin.listen.to_string());
         changes.compare("admin.listen", &admin(self), &admin(new));
         // The tables of the memory tier are sized once.

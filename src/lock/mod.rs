@@ -17,7 +17,7 @@ use pingora::cache::lock::{CacheKeyLock, LockStatus, LockStub, Locked, WritePerm
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Locks are spread over so many tables, so that requests for different keys do not wait for each other.
@@ -30,8 +30,9 @@ type LockId = (u128, Option<u128>);
 #[derive(Debug)]
 pub struct FillLock {
     shards: Vec<Mutex<HashMap<LockId, LockStub>>>,
-    age: Duration,
-    max_waiters: usize,
+    /// Milliseconds.
+    age: AtomicU64,
+    max_waiters: AtomicUsize,
 }
 
 thread_local! {
@@ -48,7 +49,20 @@ struct PermitId(u64);
 impl FillLock {
     /// `age`: how long a fill may take to its first byte before another request may try. `max_waiters`: for each key.
     pub fn new(age: Duration, max_waiters: usize) -> Self {
-        FillLock { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), age, max_waiters }
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        let lock = FillLock { shards, age: AtomicU64::new(0), max_waiters: AtomicUsize::new(0) };
+        lock.set_limits(age, max_waiters);
+        lock
+    }
+
+    /// Changes the limits, for whoever comes from now on.
+    pub fn set_limits(&self, age: Duration, max_waiters: usize) {
+        self.age.store(u64::try_from(age.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.max_waiters.store(max_waiters, Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        Duration::from_millis(self.age.load(Ordering::Relaxed))
     }
 
     /// Whether the request with that key was turned away just now, on this thread. Answers `true` once.
@@ -69,7 +83,7 @@ impl FillLock {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut extensions = Extensions::new();
         extensions.insert(PermitId(NEXT.fetch_add(1, Ordering::Relaxed)));
-        WritePermit::new(self.age, stale_writer, extensions)
+        WritePermit::new(self.age(), stale_writer, extensions)
     }
 }
 
@@ -89,9 +103,9 @@ impl CacheKeyLock for FillLock {
         let mut locks = shard.lock();
         if let Some(stub) = locks.get(&id) {
             let given_up = matches!(stub.0.lock_status(), LockStatus::Dangling | LockStatus::AgeTimeout);
-            let expired = stub.0.lock_start.elapsed() >= self.age;
+            let expired = stub.0.lock_start.elapsed() >= stub.0.age_timeout;
             if !given_up && !expired {
-                if waiters_of(stub) < self.max_waiters {
+                if waiters_of(stub) < self.max_waiters.load(Ordering::Relaxed) {
                     return Locked::Read(stub.read_lock());
                 }
                 TURNED_AWAY.set(Some(id));
@@ -121,3 +135,7 @@ impl CacheKeyLock for FillLock {
         LockStatus::GiveUp
     }
 }
+
+#[cfg(test)]
+#[path = "lock_tests.rs"]
+mod tests;

@@ -60,3 +60,7 @@ impl CacheablePredictor for Uncacheable {
         self.of(key).mark_uncacheable(key, reason)
     }
 }
+
+#[cfg(test)]
+#[path = "uncacheable_tests.rs"]
+mod tests;

@@ -98,6 +98,12 @@ impl Gate {
     pub fn replace(&self, config: Arc<Config>) -> Result<(), String> {
         let live = Live::new(config.clone(), Some(&self.live.load()))?;
         self.policies.replace(&config);
+        let cache = &config.cache;
+        if let Some(memory) = cache.memory {
+            self.store.set_limits(memory.max_object, cache.lock.wait);
+        }
+        self.store.memory().set_max_variants(cache.max_variants);
+        self.lock.set_limits(cache.lock.age, cache.lock.max_waiters);
         live.start();
         self.live.store(Arc::new(live));
         Ok(())

@@ -71,7 +71,7 @@ impl Policies {
 fn tell(reloaded: &Reloaded) {
     let reloads = &metrics().policy_reloads;
     for policy in &reloaded.changed {
-        reloads.with_label_values(&["ok"]).inc();
+        reloads.with_label_values(&["success"]).inc();
         tracing::info!(policy = policy.file(), version = policy.version(), "a policy is in force");
     }
     let errors: &[PolicyError] = &reloaded.new_errors;

@@ -16,13 +16,6 @@ pub struct Prediction {
     pub store: &'static Store,
 }
 
-impl Prediction {
-    /// Whether requests for the key should not wait for each other.
-    pub fn waiting_is_in_vain(&self, key: &CacheKey) -> bool {
-        !self.uncacheable.cacheable_prediction(key)
-    }
-}
-
 impl CacheablePredictor for Prediction {
     fn cacheable_prediction(&self, key: &CacheKey) -> bool {
         self.uncacheable.cacheable_prediction(key) || self.store.holds(key)

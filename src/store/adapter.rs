@@ -77,7 +77,7 @@ impl Storage for Store {
         let id = id_of(key);
         let (head, facts) = (Arc::new(StoredHead::of(meta)), facts_of(meta));
         let expected = content_length(meta);
-        let fill = Fill::new(key.primary_key().into(), head, facts, expected, self.limits.clone());
+        let fill = Fill::new(key.primary_key().into(), head, facts, expected, (**self.limits.load()).clone());
         let fill = self.begin(id, fill);
         let tag = tag_of(&fill);
         Ok(Box::new(FillWriter { store: self, key: key.clone(), id, fill, tag, ended: false }))
@@ -335,3 +335,7 @@ impl Drop for FillWriter {
         self.end();
     }
 }
+
+#[cfg(test)]
+#[path = "adapter_tests.rs"]
+mod tests;

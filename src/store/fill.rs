@@ -28,9 +28,6 @@ const WINDOW: u64 = 4 * 1024 * 1024;
 /// something, so it is this far behind only once its client is gone.
 const OWN_WINDOW: u64 = 4 * WINDOW;
 
-/// How long the writer of an overflowing fill waits for a reader that takes nothing before it cuts that reader off.
-const STALLED_READER: Duration = Duration::from_secs(10);
-
 /// Largest piece handed out at once by an overflowing fill, so that its own reader catches up in few steps.
 const GATHER: usize = 1024 * 1024;
 
@@ -60,6 +57,8 @@ pub struct FillLimits {
     pub max_in_flight: u64,
     /// Bytes that all fills together hold now.
     pub in_flight: Arc<AtomicU64>,
+    /// How long the writer of an overflowing fill waits for a reader that takes nothing before it cuts that reader off.
+    pub patience: Duration,
 }
 
 #[derive(Debug)]
@@ -246,14 +245,14 @@ impl Fill {
                 let at = (slowest.id, slowest.taken);
                 if slowest_at.replace(at) != Some(at) {
                     since = Instant::now();
-                } else if since.elapsed() >= STALLED_READER {
+                } else if since.elapsed() >= self.limits.patience {
                     slowest.cut = true;
                     self.let_go(&mut state);
                     continue;
                 }
             }
             // The deadline is looked at again even if nobody moves.
-            let _ = tokio::time::timeout(STALLED_READER / 10, moved).await;
+            let _ = tokio::time::timeout(self.limits.patience / 10, moved).await;
         }
     }
 
@@ -412,3 +411,7 @@ impl Drop for FillReader {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fill_tests.rs"]
+mod tests;

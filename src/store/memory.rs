@@ -7,6 +7,7 @@ use moka::sync::Cache;
 use parking_lot::Mutex;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Entries in this process.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub struct MemoryTier {
     entries: Cache<EntryId, Arc<Entry>, BuildHasherDefault<AlreadyHashed>>,
     /// Which variants a key has, oldest first, so that their number stays bounded.
     variants: Cache<u128, Arc<Mutex<Vec<u128>>>, BuildHasherDefault<AlreadyHashed>>,
-    max_variants: usize,
+    max_variants: AtomicUsize,
     capacity: u64,
 }
 
@@ -63,7 +64,12 @@ impl MemoryTier {
             })
             .build_with_hasher(BuildHasherDefault::default());
         let variants = Cache::builder().max_capacity(COUNTED_KEYS).build_with_hasher(BuildHasherDefault::default());
-        MemoryTier { entries, variants, max_variants, capacity }
+        MemoryTier { entries, variants, max_variants: AtomicUsize::new(max_variants), capacity }
+    }
+
+    /// Changes how many variants a key may have, for those stored from now on.
+    pub fn set_max_variants(&self, max_variants: usize) {
+        self.max_variants.store(max_variants, Ordering::Relaxed);
     }
 
     /// The entry of that id, if its full key is this one.
@@ -74,15 +80,16 @@ impl MemoryTier {
     /// Keeps an entry. A key that has as many variants as it may loses its oldest one.
     pub fn insert(&self, id: EntryId, entry: Arc<Entry>) {
         if let Some(variant) = id.variant {
+            let most = self.max_variants.load(Ordering::Relaxed);
             let counted = self.variants.get_with(id.primary, Arc::default);
             let mut counted = counted.lock();
             if !counted.contains(&variant) {
                 // One more variant lives in the slot that lookups start from.
-                while counted.len() + 1 >= self.max_variants.max(1) && !counted.is_empty() {
+                while counted.len() + 1 >= most.max(1) && !counted.is_empty() {
                     let oldest = counted.remove(0);
                     self.entries.invalidate(&EntryId { primary: id.primary, variant: Some(oldest) });
                 }
-                if self.max_variants <= 1 {
+                if most <= 1 {
                     return;
                 }
                 counted.push(variant);
@@ -107,3 +114,7 @@ impl MemoryTier {
         (self.entries.entry_count(), self.entries.weighted_size())
     }
 }
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

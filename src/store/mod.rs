@@ -16,6 +16,7 @@ pub mod memory;
 use crate::key::PrimaryKey;
 use crate::lock::Uncacheable;
 use crate::telemetry::{IntCounter, metrics};
+use arc_swap::ArcSwap;
 use entry::{Entry, EntryId};
 use fill::{Fill, FillLimits};
 use memory::MemoryTier;
@@ -25,6 +26,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+/// How long a fill that is not kept waits for a follower that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// All tiers, and the fills under way.
 #[derive(Debug)]
 pub struct Store {
@@ -32,9 +36,9 @@ pub struct Store {
     fills: RwLock<HashMap<EntryId, Vec<Arc<Fill>>>>,
     /// Fills under way, so that a lookup need not take the lock when there are none.
     filling: AtomicUsize,
-    limits: FillLimits,
-    /// A fill without progress for so long is not joined any more.
-    stalled_after: Duration,
+    limits: ArcSwap<FillLimits>,
+    /// Milliseconds; a fill without progress for so long is not joined any more.
+    stalled_after: AtomicU64,
     /// Keys that are known not to be worth waiting for.
     uncacheable: &'static Uncacheable,
     counters: Counters,
@@ -47,6 +51,10 @@ struct Counters {
     miss: IntCounter,
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Store {
     /// An empty store.
     pub fn new(
@@ -55,16 +63,20 @@ impl Store {
         stalled_after: Duration,
         uncacheable: &'static Uncacheable,
     ) -> Self {
-        let limits =
-            FillLimits { max_object, max_in_flight: memory.capacity(), in_flight: Arc::new(AtomicU64::new(0)) };
+        let limits = FillLimits {
+            max_object,
+            max_in_flight: memory.capacity(),
+            in_flight: Arc::new(AtomicU64::new(0)),
+            patience: PATIENCE,
+        };
         let lookups = |result| metrics().tier_lookups.with_label_values(&["memory", result]);
         let counters = Counters { hit: lookups("hit"), miss: lookups("miss") };
         Store {
             memory,
             fills: RwLock::default(),
             filling: AtomicUsize::new(0),
-            limits,
-            stalled_after,
+            limits: ArcSwap::from_pointee(limits),
+            stalled_after: AtomicU64::new(millis(stalled_after)),
             uncacheable,
             counters,
         }
@@ -72,7 +84,14 @@ impl Store {
 
     /// Largest body that is kept.
     pub fn max_object(&self) -> u64 {
-        self.limits.max_object
+        self.limits.load().max_object
+    }
+
+    /// Changes the limits, for fills that begin from now on.
+    pub fn set_limits(&self, max_object: u64, stalled_after: Duration) {
+        let limits = FillLimits { max_object, ..(**self.limits.load()).clone() };
+        self.limits.store(Arc::new(limits));
+        self.stalled_after.store(millis(stalled_after), Ordering::Relaxed);
     }
 
     /// The memory tier.
@@ -97,7 +116,8 @@ impl Store {
         let fills = self.fills.read();
         // The latest began with the latest answer of the origin.
         let latest = fills.get(id)?.iter().rev().find(|fill| *fill.key == *key);
-        latest.filter(|fill| fill.is_joinable(self.stalled_after)).cloned()
+        let stalled_after = Duration::from_millis(self.stalled_after.load(Ordering::Relaxed));
+        latest.filter(|fill| fill.is_joinable(stalled_after)).cloned()
     }
 
     fn begin(&self, id: EntryId, fill: Fill) -> Arc<Fill> {

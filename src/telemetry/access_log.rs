@@ -138,3 +138,91 @@ fn write_all(received: &Receiver<Message>, out: Box<dyn Write + Send>, target: &
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn record(path: &str) -> Record<'_> {
+        Record {
+            time: 1.5,
+            id: "0123456789abcdef".to_owned(),
+            bucket: Some("media"),
+            client: None,
+            method: "GET",
+            scheme: "http",
+            host: "img.test",
+            path,
+            query: "",
+            status: 200,
+            bytes: 3,
+            outcome: "hit",
+            reason: "".into(),
+            tier: Some("memory"),
+            ttl: Some(-1),
+            age: None,
+            key: None,
+            policy: None,
+            version: None,
+            origin_micros: None,
+            total_micros: 7,
+            inputs: serde_json::Map::new(),
+        }
+    }
+
+    fn paths(file: &Path) -> Vec<String> {
+        let text = fs::read_to_string(file).unwrap();
+        let line =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["path"].as_str().map(str::to_owned);
+        text.lines().filter_map(line).collect()
+    }
+
+    #[test]
+    fn one_object_a_line_with_the_fields_in_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("access.log");
+        let log = AccessLog::start(&Target::File(file.clone())).unwrap().unwrap();
+        log.write(&record("/line\nbreak"));
+        log.flush();
+        let text = fs::read_to_string(&file).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.starts_with(r#"{"time":1.5,"id":"0123456789abcdef","bucket":"media","client":null,"#), "{text}");
+        assert_eq!(paths(&file), ["/line\nbreak"]);
+    }
+
+    #[test]
+    fn a_rotated_file_is_left_behind_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, rotated) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
+        let log = AccessLog::start(&Target::File(file.clone())).unwrap().unwrap();
+        log.write(&record("/before"));
+        log.flush();
+        fs::rename(&file, &rotated).unwrap();
+        log.write(&record("/between"));
+        log.reopen();
+        log.write(&record("/after"));
+        log.flush();
+        assert_eq!((paths(&rotated), paths(&file)), (vec!["/before".into(), "/between".into()], vec!["/after".into()]));
+    }
+
+    #[test]
+    fn an_existing_file_is_appended_to_and_an_impossible_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("access.log");
+        for path in ["/one", "/two"] {
+            let log = AccessLog::start(&Target::File(file.clone())).unwrap().unwrap();
+            log.write(&record(path));
+            log.flush();
+        }
+        assert_eq!(paths(&file), ["/one", "/two"]);
+        let nowhere = dir.path().join("nowhere/access.log");
+        let error = AccessLog::start(&Target::File(nowhere.clone())).unwrap_err();
+        assert!(error.to_string().contains(&nowhere.display().to_string()), "{error}");
+    }
+
+    #[test]
+    fn an_access_log_that_is_off_is_none() {
+        assert!(AccessLog::start(&Target::Off).unwrap().is_none());
+    }
+}

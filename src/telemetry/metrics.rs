@@ -2,6 +2,7 @@
 //!
 //! Labels hold values from the configuration or from closed sets, never from requests.
 
+use crate::policy::Hook;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -133,6 +134,16 @@ impl Metrics {
         registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
             .expect("declared once");
+        let policy_seconds = histograms(
+            "tidegate_policy_seconds",
+            "Seconds of a policy call; one call in sixteen is timed.",
+            &["hook"],
+            POLICY_BUCKETS,
+        );
+        for hook in Hook::FUNCTIONS {
+            // Shown from the start, whichever call is the first to be timed.
+            policy_seconds.with_label_values(&[hook.as_str()]);
+        }
         Metrics {
             requests: counters("tidegate_requests_total", "Requests answered.", &["bucket", "outcome"]),
             bytes: counters("tidegate_response_bytes_total", "Body bytes sent to clients.", &["bucket"]),
@@ -152,12 +163,7 @@ impl Metrics {
             tier_items: gauges("tidegate_tier_items", "Entries that a tier holds.", &["tier"]),
             policy_reloads: counters("tidegate_policy_reloads_total", "Policy reloads.", &["result"]),
             policy_errors: counters("tidegate_policy_errors_total", "Policy calls that failed.", &["bucket", "kind"]),
-            policy_seconds: histograms(
-                "tidegate_policy_seconds",
-                "Seconds of a policy call; one call in sixteen is timed.",
-                &["hook"],
-                POLICY_BUCKETS,
-            ),
+            policy_seconds,
             origin_requests: counters("tidegate_origin_requests_total", "Answers of origins.", &["origin", "status"]),
             fill_waiters: waiters,
             access_log_dropped: dropped,

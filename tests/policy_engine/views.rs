@@ -175,6 +175,14 @@ fn what_was_read_is_written_down() {
 }
 
 #[test]
+fn a_call_without_a_hook_read_nothing_whatever_was_read_before() {
+    let reader = policy("return { request = function(req) return { key = { req.path } } end }");
+    request(&reader).unwrap();
+    hit(&reader).unwrap();
+    assert_eq!(take_inputs(), []);
+}
+
+#[test]
 fn an_object_kept_from_an_earlier_call_is_dead_or_shows_the_current_one() {
     let policy = policy(
         r#"local kept, only

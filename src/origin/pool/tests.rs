@@ -1,5 +1,3 @@
-//! Choosing servers, setting them aside, and giving them another chance.
-
 mod health_checks;
 
 use super::*;

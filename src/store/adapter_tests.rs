@@ -1,0 +1,194 @@
+use super::*;
+use crate::decide::NotStored;
+use crate::lock::Uncacheable;
+use crate::store::memory::MemoryTier;
+use pingora::cache::trace::Span;
+use pingora::http::ResponseHeader;
+use std::time::Duration;
+
+const BODY: &[u8] = b"0123456789";
+
+fn store() -> &'static Store {
+    let uncacheable = Box::leak(Box::new(Uncacheable::new(NotStored::is_passing)));
+    let memory = MemoryTier::new(1024 * 1024, 64);
+    Box::leak(Box::new(Store::new(memory, 100, Duration::from_secs(600), uncacheable)))
+}
+
+fn span() -> SpanHandle {
+    Span::inactive().handle()
+}
+
+fn key(path: &str) -> CacheKey {
+    CacheKey::new(path, "")
+}
+
+fn meta(length: Option<usize>, version: &str) -> CacheMeta {
+    let mut head = ResponseHeader::build_no_case(200, None).unwrap();
+    head.insert_header("x-version", version).unwrap();
+    if let Some(length) = length {
+        head.insert_header("content-length", length).unwrap();
+    }
+    let now = crate::clock::now();
+    CacheMeta::new(now + Duration::from_secs(60), now, 0, 0, head)
+}
+
+async fn begin(store: &'static Store, path: &str, length: Option<usize>) -> MissHandler {
+    store.get_miss_handler(&key(path), &meta(length, "1"), &span()).await.unwrap()
+}
+
+async fn keep(store: &'static Store, path: &str) {
+    let mut writer = begin(store, path, Some(BODY.len())).await;
+    writer.write_body(Bytes::from_static(BODY), true).await.unwrap();
+    writer.finish().await.unwrap();
+}
+
+async fn find(store: &'static Store, path: &str) -> Option<(CacheMeta, HitHandler)> {
+    store.lookup(&key(path), &span()).await.unwrap()
+}
+
+async fn rest(hit: &mut HitHandler) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(piece) = hit.read_body().await? {
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+#[tokio::test]
+async fn what_was_filled_is_found_and_nothing_else() {
+    let store = store();
+    assert!(find(store, "/a").await.is_none() && !store.holds(&key("/a")));
+    keep(store, "/a").await;
+    let (meta, mut hit) = find(store, "/a").await.unwrap();
+    assert_eq!(meta.headers()["x-version"], "1");
+    assert_eq!(rest(&mut hit).await.unwrap(), BODY);
+    assert!(store.holds(&key("/a")) && find(store, "/b").await.is_none());
+}
+
+#[tokio::test]
+async fn a_fill_under_way_is_joined_and_afterwards_found_in_memory() {
+    let store = store();
+    let mut writer = begin(store, "/a", None).await;
+    assert!(store.holds(&key("/a")));
+    let (_, mut following) = find(store, "/a").await.unwrap();
+    assert!(following.as_any().is::<FillHit>());
+    assert_eq!(store.followers(), 1);
+    writer.write_body(Bytes::from_static(BODY), true).await.unwrap();
+    writer.finish().await.unwrap();
+    assert_eq!(rest(&mut following).await.unwrap(), BODY);
+    assert!(find(store, "/a").await.unwrap().1.as_any().is::<StoredHit>());
+    assert_eq!(store.followers(), 0);
+}
+
+#[tokio::test]
+async fn the_request_that_fetches_reads_its_own_fill() {
+    let store = store();
+    let (one, two) = (begin(store, "/a", None).await, begin(store, "/a", None).await);
+    for writer in [&one, &two] {
+        let own = store.lookup_streaming_write(&key("/a"), writer.streaming_write_tag(), &span()).await.unwrap();
+        let (_, own) = own.unwrap();
+        let own = own.as_any().downcast_ref::<FillHit>().unwrap();
+        assert_eq!(writer.streaming_write_tag(), Some(tag_of(own.fill()).as_slice()));
+    }
+    assert_eq!(store.followers(), 0);
+    let other = store.lookup_streaming_write(&key("/a"), Some(b"another"), &span()).await.unwrap();
+    assert!(other.is_none());
+}
+
+#[tokio::test]
+async fn a_writer_that_goes_away_breaks_its_fill_and_leaves_nothing() {
+    let store = store();
+    let mut writer = begin(store, "/a", None).await;
+    let (_, mut following) = find(store, "/a").await.unwrap();
+    writer.write_body(Bytes::from_static(BODY), false).await.unwrap();
+    drop(writer);
+    assert!(rest(&mut following).await.is_err());
+    assert!(find(store, "/a").await.is_none());
+}
+
+#[tokio::test]
+async fn a_body_of_the_wrong_length_is_not_kept() {
+    for length in [BODY.len() - 1, BODY.len() + 1] {
+        let store = store();
+        let mut writer = begin(store, "/a", Some(length)).await;
+        writer.write_body(Bytes::from_static(BODY), true).await.unwrap();
+        assert!(writer.finish().await.is_err(), "{length}");
+        assert!(find(store, "/a").await.is_none(), "{length}");
+    }
+}
+
+#[tokio::test]
+async fn what_turns_out_too_large_is_remembered_and_not_kept() {
+    let store = store();
+    let mut writer = begin(store, "/a", None).await;
+    let own = store.lookup_streaming_write(&key("/a"), writer.streaming_write_tag(), &span()).await.unwrap();
+    writer.write_body(Bytes::from(vec![b'x'; 101]), true).await.unwrap();
+    assert!(find(store, "/a").await.is_none(), "joined too late");
+    writer.finish().await.unwrap();
+    assert_eq!(rest(&mut own.unwrap().1).await.unwrap().len(), 101);
+    assert!(find(store, "/a").await.is_none());
+    assert!(!store.uncacheable.cacheable_prediction(&key("/a")));
+}
+
+#[tokio::test]
+async fn ranges_are_cut_from_what_is_kept_and_from_what_is_on_its_way() {
+    let store = store();
+    keep(store, "/kept").await;
+    let mut writer = begin(store, "/coming", Some(BODY.len())).await;
+    for piece in BODY.chunks(3) {
+        writer.write_body(Bytes::from_static(piece), false).await.unwrap();
+    }
+    for (start, end, expected) in [
+        (0, None, "0123456789"),
+        (2, Some(3), "2"),
+        (2, Some(7), "23456"),
+        (9, Some(10), "9"),
+        (5, Some(1000), "56789"),
+        (10, None, ""),
+    ] {
+        for path in ["/kept", "/coming"] {
+            let (_, mut hit) = find(store, path).await.unwrap();
+            assert!(hit.can_seek());
+            hit.seek(start, end).unwrap();
+            // The end of a range that is in is not waited for, although the fill goes on.
+            let body = rest(&mut hit).await.unwrap();
+            assert_eq!(body, expected.as_bytes(), "{path} {start}-{end:?}");
+        }
+    }
+    for path in ["/kept", "/coming"] {
+        let (_, mut hit) = find(store, path).await.unwrap();
+        assert!(hit.seek(11, None).is_err(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_fill_of_unknown_length_has_no_ranges() {
+    let store = store();
+    let _writer = begin(store, "/a", None).await;
+    assert!(!find(store, "/a").await.unwrap().1.can_seek());
+}
+
+#[tokio::test]
+async fn a_new_head_replaces_the_old_one_and_keeps_body_and_hits() {
+    let store = store();
+    keep(store, "/a").await;
+    let hit = find(store, "/a").await.unwrap().1;
+    hit.as_any().downcast_ref::<StoredHit>().unwrap().entry().count_hit();
+    assert!(store.update_meta(&key("/a"), &meta(Some(BODY.len()), "2"), &span()).await.unwrap());
+    let (meta_now, mut hit) = find(store, "/a").await.unwrap();
+    assert_eq!(meta_now.headers()["x-version"], "2");
+    assert_eq!(hit.as_any().downcast_ref::<StoredHit>().unwrap().entry().hits(), 1);
+    assert_eq!(rest(&mut hit).await.unwrap(), BODY);
+    assert!(!store.update_meta(&key("/b"), &meta(None, "2"), &span()).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_purged_is_gone() {
+    let store = store();
+    keep(store, "/a").await;
+    let compact = key("/a").to_compact();
+    let purge = async || store.purge(PurgeTarget::Active(&compact), PurgeType::Invalidation, &span()).await.unwrap();
+    assert!(matches!(purge().await, PurgeOutcome::Purged(_)));
+    assert!(find(store, "/a").await.is_none());
+    assert!(matches!(purge().await, PurgeOutcome::NotFound));
+}

@@ -1,0 +1,110 @@
+use super::*;
+use crate::store::entry::StoredHead;
+use bytes::Bytes;
+use pingora::cache::CacheMeta;
+use pingora::http::ResponseHeader;
+
+const MIB: u64 = 1024 * 1024;
+
+fn entry(key: &[u8], length: usize) -> Arc<Entry> {
+    let now = crate::clock::now();
+    let head = ResponseHeader::build_no_case(200, None).unwrap();
+    let head = Arc::new(StoredHead::of(&CacheMeta::new(now, now, 0, 0, head)));
+    Arc::new(Entry::new(key.into(), head, Bytes::from(vec![b'x'; length]), Arc::default()))
+}
+
+fn id(primary: u128, variant: Option<u128>) -> EntryId {
+    EntryId { primary, variant }
+}
+
+/// Which of the variants 1 to `last` of key 1 are there.
+fn variants(tier: &MemoryTier, last: u128) -> Vec<u128> {
+    (1..=last).filter(|variant| tier.get(&id(1, Some(*variant)), b"key").is_some()).collect()
+}
+
+#[test]
+fn an_entry_is_found_until_it_is_removed() {
+    let tier = MemoryTier::new(MIB, 64);
+    tier.insert(id(1, None), entry(b"key", 10));
+    assert_eq!(tier.get(&id(1, None), b"key").unwrap().body.len(), 10);
+    assert!(tier.remove(&id(1, None)));
+    assert!(tier.get(&id(1, None), b"key").is_none() && !tier.remove(&id(1, None)));
+}
+
+#[test]
+fn two_keys_with_one_hash_are_a_miss_and_never_each_others_entry() {
+    let tier = MemoryTier::new(MIB, 64);
+    tier.insert(id(1, None), entry(b"key", 10));
+    assert!(tier.get(&id(1, None), b"another key").is_none());
+    assert!(tier.get(&id(1, None), b"key").is_some());
+}
+
+#[test]
+fn a_key_with_too_many_variants_loses_its_oldest() {
+    let tier = MemoryTier::new(MIB, 4);
+    tier.insert(id(1, None), entry(b"key", 10));
+    for variant in 1..=5 {
+        tier.insert(id(1, Some(variant)), entry(b"key", 10));
+    }
+    assert_eq!(variants(&tier, 5), [3, 4, 5]);
+    assert!(tier.get(&id(1, None), b"key").is_some(), "lookups start from the first one");
+}
+
+#[test]
+fn a_variant_that_is_stored_again_pushes_no_other_out() {
+    let tier = MemoryTier::new(MIB, 3);
+    for variant in [1, 2, 2, 1, 2] {
+        tier.insert(id(1, Some(variant)), entry(b"key", 10));
+    }
+    assert_eq!(variants(&tier, 2), [1, 2]);
+}
+
+#[test]
+fn variants_are_counted_for_each_key() {
+    let tier = MemoryTier::new(MIB, 2);
+    for primary in [1, 2] {
+        tier.insert(id(primary, Some(1)), entry(b"key", 10));
+    }
+    assert!([1, 2].iter().all(|primary| tier.get(&id(*primary, Some(1)), b"key").is_some()));
+}
+
+#[test]
+fn with_one_variant_allowed_only_the_first_is_kept() {
+    for most in [0, 1] {
+        let tier = MemoryTier::new(MIB, most);
+        tier.insert(id(1, None), entry(b"key", 10));
+        tier.insert(id(1, Some(1)), entry(b"key", 10));
+        assert!(tier.get(&id(1, None), b"key").is_some());
+        assert_eq!(variants(&tier, 1), [0; 0]);
+    }
+}
+
+#[test]
+fn it_holds_no_more_than_its_capacity() {
+    let tier = MemoryTier::new(MIB, 64);
+    for primary in 0..200 {
+        tier.insert(id(primary, None), entry(b"key", 64 * 1024));
+    }
+    let (items, bytes) = tier.usage();
+    assert!(bytes <= MIB && (1..=16).contains(&items), "{items} entries of {bytes} bytes");
+}
+
+#[test]
+fn what_is_larger_than_the_whole_tier_is_not_kept() {
+    let tier = MemoryTier::new(MIB, 64);
+    tier.insert(id(1, None), entry(b"key", 2 * MIB as usize));
+    assert_eq!(tier.usage(), (0, 0));
+}
+
+#[test]
+fn the_parts_of_an_id_spread_over_the_table() {
+    let mut hashes = std::collections::HashSet::new();
+    let build = BuildHasherDefault::<AlreadyHashed>::default();
+    for primary in [1u128, 2, 1 << 64, 2 << 64] {
+        for variant in [None, Some(1u128), Some(2), Some(1 << 64), Some(primary)] {
+            hashes.insert(std::hash::BuildHasher::hash_one(&build, id(primary, variant)));
+        }
+    }
+    // Two of the variants of keys 1, 2 and 1 << 64 are the same ones.
+    assert_eq!(hashes.len(), 17);
+}

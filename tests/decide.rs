@@ -1,0 +1,479 @@
+//! The decision core as tables: what goes in, what comes out. No daemon, no network.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tidegate::config::{Bucket, Config, PolicyLimits};
+use tidegate::decide::{
+    self, Facts, HitVerdict, NotStored, Request, RequestAction, RequestVerdict, Response, ResponseAction, Storing,
+    Target,
+};
+use tidegate::outcome::{BypassReason, ForwardReason};
+use tidegate::policy::view::EntryView;
+use tidegate::policy::{Policy, PolicySet};
+use tidegate::semantics::storable::NotStorable;
+
+/// A bucket with these settings besides match and origin.
+fn bucket(settings: &str) -> Arc<Bucket> {
+    let text = format!(
+        "origins:\n  web: {{ http: {{ servers: [\"a:1\"] }} }}\n  s3: {{ s3: {{ endpoint: \"http://a:1\", bucket: b, \
+         credentials: anonymous }} }}\nbuckets:\n  main: {{ match: {{ hosts: [\"*\"] }}, {settings} }}\n"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("policies")).unwrap();
+    let config = Config::parse(&text, &dir.path().join("t.yaml"), &|_| None).unwrap_or_else(|e| panic!("{e:#?}"));
+    config.config.buckets[0].clone()
+}
+
+fn web(settings: &str) -> Arc<Bucket> {
+    bucket(&format!("origin: web{}{settings}", if settings.is_empty() { "" } else { ", " }))
+}
+
+/// A policy that must load.
+fn policy(text: &str) -> Arc<Policy> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("p.lua"), text).unwrap();
+    let limits = PolicyLimits { time: Duration::from_secs(2), memory: 16 << 20 };
+    let (set, errors) = PolicySet::load(dir.path(), &["p.lua"], &limits);
+    assert_eq!(errors, []);
+    set.get("p.lua").unwrap().clone()
+}
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in fields {
+        map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+    }
+    map
+}
+
+/// A request, owned.
+struct Asked {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    target: Target,
+    upgrade: bool,
+    has_body: bool,
+}
+
+fn get(fields: &[(&str, &str)]) -> Asked {
+    Asked {
+        method: Method::GET,
+        uri: "/a?b=1".parse().unwrap(),
+        headers: headers(fields),
+        target: Target { scheme: "http", host: "h".to_owned(), authority: "h".to_owned() },
+        upgrade: false,
+        has_body: false,
+    }
+}
+
+impl Asked {
+    fn view(&self) -> Request<'_> {
+        Request {
+            method: &self.method,
+            uri: &self.uri,
+            headers: &self.headers,
+            target: &self.target,
+            client_ip: Ipv4Addr::LOCALHOST.into(),
+            now: now(),
+            upgrade: self.upgrade,
+            has_body: self.has_body,
+        }
+    }
+
+    fn decide(&self, bucket: &Bucket, policy: Option<&Policy>) -> RequestVerdict {
+        decide::request(bucket, policy, &self.view())
+    }
+}
+
+fn bypassed(verdict: &RequestVerdict) -> Option<String> {
+    match &verdict.action {
+        RequestAction::Bypass(reason) => Some(reason.as_str().into_owned()),
+        RequestAction::Lookup(_) => None,
+    }
+}
+
+fn key(verdict: &RequestVerdict) -> Vec<String> {
+    match &verdict.action {
+        RequestAction::Lookup(key) => key.to_strings(),
+        RequestAction::Bypass(reason) => panic!("bypassed: {reason:?}"),
+    }
+}
+
+/// What becomes of a response to a plain GET.
+fn respond(
+    bucket: &Bucket,
+    policy: Option<&Policy>,
+    status: u16,
+    fields: &[(&str, &str)],
+) -> Result<Box<Storing>, NotStored> {
+    respond_to(&get(&[]), bucket, policy, status, fields)
+}
+
+fn respond_to(
+    asked: &Asked,
+    bucket: &Bucket,
+    policy: Option<&Policy>,
+    status: u16,
+    fields: &[(&str, &str)],
+) -> Result<Box<Storing>, NotStored> {
+    let verdict = asked.decide(bucket, policy);
+    let headers = headers(fields);
+    let response = Response { status, headers: &headers, request_time: now(), response_time: now(), max_object: 1000 };
+    match decide::response(bucket, policy, &verdict, &asked.view(), &response).action {
+        ResponseAction::Store(storing) => Ok(storing),
+        ResponseAction::Pass(reason) => Err(reason),
+    }
+}
+
+// === before lookup ===
+
+#[test]
+fn http_keeps_the_cache_out_of_what_is_no_plain_read() {
+    let plain = web("");
+    let with = |method: &str, upgrade, has_body| {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        bypassed(&Asked { method, upgrade, has_body, ..get(&[]) }.decide(&plain, None))
+    };
+    for method in ["GET", "HEAD"] {
+        assert_eq!(with(method, false, false), None, "{method}");
+        assert_eq!(with(method, true, false).as_deref(), Some("upgrade"), "{method}");
+        assert_eq!(with(method, false, true).as_deref(), Some("request-body"), "{method}");
+    }
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PURGE", "get"] {
+        assert_eq!(with(method, false, false).as_deref(), Some("method"), "{method}");
+    }
+}
+
+#[test]
+fn a_bucket_lets_through_what_it_says_and_objects_are_only_read() {
+    let table = [
+        ("origin: web", "POST", true),
+        ("origin: s3", "GET", true),
+        ("origin: s3", "HEAD", true),
+        ("origin: s3", "PUT", false),
+        ("origin: s3, methods: [GET, PUT]", "PUT", true),
+        ("origin: web, methods: [GET]", "HEAD", false),
+    ];
+    for (settings, method, through) in table {
+        assert_eq!(decide::lets_through(&bucket(settings), &method.parse().unwrap()), through, "{settings}, {method}");
+    }
+}
+
+#[test]
+fn the_key_is_the_uri_as_sent_unless_the_policy_says_otherwise() {
+    let (plain, shared) = (web(""), web("host_in_key: false"));
+    assert_eq!(key(&get(&[]).decide(&plain, None)), ["main", "h", "http", "/a?b=1"]);
+    assert_eq!(key(&get(&[]).decide(&shared, None)), ["main", "", "http", "/a?b=1"]);
+    let policy = policy("return { request = function(req) return { key = { req.path, 7 } } end }");
+    assert_eq!(key(&get(&[]).decide(&plain, Some(&policy))), ["main", "h", "/a", "7"]);
+    assert_eq!(key(&get(&[]).decide(&shared, Some(&policy))), ["main", "", "/a", "7"]);
+}
+
+#[test]
+fn the_policys_word_for_a_bypass_is_kept_and_http_comes_first() {
+    let policy = policy("return { request = function() return { bypass = \"my own\" } end }");
+    assert_eq!(bypassed(&get(&[]).decide(&web(""), Some(&policy))).as_deref(), Some("my own"));
+    let post = Asked { method: Method::POST, ..get(&[]) };
+    assert_eq!(bypassed(&post.decide(&web(""), Some(&policy))).as_deref(), Some("method"));
+}
+
+#[test]
+fn a_failing_policy_means_what_on_error_says() {
+    let policy = policy(
+        "return { normalize = { accept = tidegate.types('a/b') }, request = function(req) error('broken') end }",
+    );
+    let verdict = get(&[]).decide(&web(""), Some(&policy));
+    assert_eq!(bypassed(&verdict).as_deref(), Some("policy-error:runtime"));
+    assert!(verdict.error.is_some());
+    let verdict = get(&[]).decide(&web("on_error: defaults"), Some(&policy));
+    assert_eq!(key(&verdict), ["main", "h", "http", "/a?b=1"]);
+    assert!(verdict.error.is_some() && verdict.normalized.is_empty());
+}
+
+#[test]
+fn only_if_cached_is_seen() {
+    assert!(decide::wants_stored_only(&headers(&[("cache-control", "max-age=5, only-if-cached")])));
+    assert!(!decide::wants_stored_only(&headers(&[("cache-control", "max-age=5")])));
+}
+
+// === on a stored entry ===
+
+/// An entry of this age and so much freshness left.
+fn judge(bucket: &Bucket, policy: Option<&Policy>, fields: &[(&str, &str)], age: f64, ttl: f64) -> HitVerdict {
+    judge_with(bucket, policy, fields, age, ttl, &Facts::default())
+}
+
+fn judge_with(
+    bucket: &Bucket,
+    policy: Option<&Policy>,
+    fields: &[(&str, &str)],
+    age: f64,
+    ttl: f64,
+    facts: &Facts,
+) -> HitVerdict {
+    let asked = get(fields);
+    let verdict = asked.decide(bucket, None);
+    let none = HeaderMap::new();
+    let entry = EntryView {
+        status: 200,
+        headers: &none,
+        age,
+        ttl,
+        stale: ttl <= 0.0,
+        tags: &[],
+        tier: "memory",
+        hits: 0,
+        size: 1,
+    };
+    decide::hit(bucket, policy, &verdict, &asked.view(), &entry, facts).verdict
+}
+
+const ASKED: HitVerdict = HitVerdict::Revalidate(ForwardReason::Request);
+
+#[test]
+fn a_client_may_ask_for_less_or_more_than_what_is_fresh() {
+    let table = [
+        ("", 10.0, 50.0, HitVerdict::Serve),
+        ("no-cache", 10.0, 50.0, ASKED),
+        ("no-store", 10.0, 50.0, HitVerdict::Serve),
+        ("max-age=0", 10.0, 50.0, ASKED),
+        ("max-age=0", 0.0, 50.0, HitVerdict::Serve),
+        ("max-age=9", 10.0, 50.0, ASKED),
+        ("max-age=10", 10.0, 50.0, HitVerdict::Serve),
+        ("max-age=9, max-stale", 10.0, 50.0, HitVerdict::Serve),
+        ("min-fresh=50", 10.0, 50.0, HitVerdict::Serve),
+        ("min-fresh=51", 10.0, 50.0, ASKED),
+        ("max-stale", 70.0, -10.0, HitVerdict::ServeStale),
+        ("max-stale=10", 70.0, -10.0, HitVerdict::ServeStale),
+        ("max-stale=9", 70.0, -10.0, HitVerdict::Serve),
+        ("no-cache, max-stale", 70.0, -10.0, ASKED),
+        ("max-stale", 10.0, 50.0, HitVerdict::Serve),
+    ];
+    for (asked, age, ttl, verdict) in table {
+        assert_eq!(judge(&web(""), None, &[("cache-control", asked)], age, ttl), verdict, "{asked}, {age}, {ttl}");
+    }
+    assert_eq!(judge(&web(""), None, &[("pragma", "no-cache")], 10.0, 50.0), ASKED);
+}
+
+#[test]
+fn with_client_refetch_off_no_client_reaches_the_origin() {
+    let deaf = web("client_refetch: false");
+    for asked in ["no-cache", "max-age=0", "min-fresh=1000"] {
+        assert_eq!(judge(&deaf, None, &[("cache-control", asked)], 10.0, 50.0), HitVerdict::Serve, "{asked}");
+    }
+    assert_eq!(judge(&deaf, None, &[("cache-control", "max-stale")], 70.0, -1.0), HitVerdict::ServeStale);
+}
+
+#[test]
+fn must_revalidate_outranks_max_stale() {
+    let facts = Facts { must_revalidate: true, ..Facts::default() };
+    let asked = [("cache-control", "max-stale")];
+    assert_eq!(judge_with(&web(""), None, &asked, 70.0, -1.0, &facts), HitVerdict::Serve);
+}
+
+#[test]
+fn the_policy_comes_before_the_client() {
+    let table = [
+        ("return nil", HitVerdict::Serve),
+        ("return { revalidate = true }", HitVerdict::Revalidate(ForwardReason::Stale)),
+        ("return { miss = true }", HitVerdict::Miss),
+        ("error('broken')", HitVerdict::Miss),
+    ];
+    for (body, verdict) in table {
+        let policy = policy(&format!("return {{ hit = function(req, entry) {body} end }}"));
+        assert_eq!(judge(&web(""), Some(&policy), &[], 10.0, 50.0), verdict, "{body}");
+    }
+    let broken = policy("return { hit = function() error('broken') end }");
+    assert_eq!(judge(&web("on_error: defaults"), Some(&broken), &[], 10.0, 50.0), HitVerdict::Serve);
+    let silent = policy("return { hit = function() end }");
+    assert_eq!(judge(&web(""), Some(&silent), &[("cache-control", "no-cache")], 10.0, 50.0), ASKED);
+}
+
+// === when the origin answered ===
+
+#[test]
+fn the_ttl_is_the_policys_before_the_origins() {
+    let policy = policy("return { response = function() return { ttl = 7 } end }");
+    let cc = [("cache-control", "max-age=60")];
+    let told = |policy: Option<&Policy>, fields: &[(&str, &str)]| {
+        respond(&web(""), policy, 200, fields).map(|storing| (storing.fresh_for.as_secs(), storing.from.as_str()))
+    };
+    assert_eq!(told(None, &cc), Ok((60, "max-age")));
+    assert_eq!(told(Some(&policy), &cc), Ok((7, "policy")));
+    assert_eq!(told(Some(&policy), &[]), Ok((7, "policy")));
+    assert_eq!(told(None, &[("cache-control", "max-age=60, s-maxage=5")]), Ok((5, "s-maxage")));
+    assert_eq!(told(None, &[("cache-control", "max-age=60"), ("age", "20")]), Ok((40, "max-age")));
+}
+
+#[test]
+fn each_reason_for_not_storing_has_its_name() {
+    let say = |body: &str| Some(policy(&format!("return {{ response = function(req, res) {body} end }}")));
+    let fresh = ("cache-control", "max-age=60");
+    let table: [(_, u16, &[_], &str); 13] = [
+        (None, 200, &[("cache-control", "no-store")], "no-store"),
+        (None, 200, &[("cache-control", "private, max-age=60")], "private"),
+        (None, 200, &[fresh, ("vary", "*")], "vary-star"),
+        (None, 206, &[fresh], "partial"),
+        (None, 403, &[], "no-freshness"),
+        (None, 200, &[], "not-reusable"),
+        (None, 503, &[], "server-error"),
+        (None, 200, &[fresh, ("content-length", "1001")], "too-large"),
+        (say("return { store = false, reason = 'mine' }"), 200, &[fresh], "mine"),
+        (say("return { ttl = 60, tiers = { 'disk' } }"), 200, &[], "no-tier"),
+        (say("return { ttl = 60 }"), 200, &[("set-cookie", "a=b")], "set-cookie"),
+        (say("return { ttl = 60 }"), 200, &[("cache-control", "no-store")], "no-store"),
+        (say("error('broken')"), 200, &[fresh], "policy-error:runtime"),
+    ];
+    for (policy, status, fields, reason) in table {
+        let passed = respond(&web(""), policy.as_deref(), status, fields).map(|_| ()).unwrap_err();
+        assert_eq!(passed.to_string(), reason, "{status} {fields:?}");
+    }
+}
+
+#[test]
+fn a_length_at_the_limit_is_kept_and_an_unknown_one_is_tried() {
+    for length in ["1000", "0", "many", "18446744073709551616"] {
+        let fields = [("cache-control", "max-age=60"), ("content-length", length)];
+        assert!(respond(&web(""), None, 200, &fields).is_ok(), "{length}");
+    }
+    assert!(respond(&web(""), None, 200, &[("cache-control", "max-age=60")]).is_ok());
+}
+
+#[test]
+fn a_bypassed_request_stores_nothing_and_says_why() {
+    let post = Asked { method: Method::POST, ..get(&[]) };
+    let passed = respond_to(&post, &web(""), None, 200, &[("cache-control", "max-age=60")]).map(|_| ());
+    assert_eq!(passed, Err(NotStored::Bypassed(BypassReason::Method)));
+}
+
+#[test]
+fn a_failing_response_hook_stores_by_rfc_only_where_on_error_says_so() {
+    let broken = policy("return { response = function() error('broken') end }");
+    let stored = respond(&web("on_error: defaults"), Some(&broken), 200, &[("cache-control", "max-age=60")]);
+    assert_eq!(stored.unwrap().from.as_str(), "max-age");
+}
+
+#[test]
+fn authorization_keeps_a_response_out_unless_somebody_says_otherwise() {
+    let asked = get(&[("authorization", "Bearer x")]);
+    let table = [
+        ("max-age=60", Err(NotStored::Rule(NotStorable::Authorization))),
+        ("public, max-age=60", Ok(())),
+        ("s-maxage=60", Ok(())),
+        ("must-revalidate, max-age=60", Ok(())),
+    ];
+    for (control, verdict) in table {
+        let stored = respond_to(&asked, &web(""), None, 200, &[("cache-control", control)]).map(|_| ());
+        assert_eq!(stored, verdict, "{control}");
+    }
+    let policy = policy("return { response = function() return { ttl = 60, override = { 'authorization' } } end }");
+    assert!(respond_to(&asked, &web(""), Some(&policy), 200, &[]).is_ok());
+}
+
+#[test]
+fn stale_windows_are_given_in_words_and_must_revalidate_closes_them() {
+    let policy =
+        policy("return { response = function() return { stale_while_revalidate = 7, stale_if_error = 8 } end }");
+    let hour = 3600;
+    // Cache-Control, policy or none, stale-while-revalidate, stale-if-error, when disconnected
+    let table = [
+        ("max-age=60", None, (0, 0, hour)),
+        ("max-age=60, stale-while-revalidate=5, stale-if-error=6", None, (5, 6, hour)),
+        ("max-age=60, stale-while-revalidate=5", Some(&policy), (7, 8, hour)),
+        ("max-age=60, must-revalidate, stale-if-error=6", None, (0, 0, 0)),
+        ("max-age=60, must-revalidate", Some(&policy), (0, 0, 0)),
+        ("max-age=60, proxy-revalidate", Some(&policy), (0, 0, 0)),
+        ("s-maxage=60, stale-if-error=6", None, (0, 6, 0)),
+    ];
+    for (control, policy, windows) in table {
+        let policy = policy.map(AsRef::as_ref);
+        let storing = respond(&web(""), policy, 200, &[("cache-control", control)]).unwrap();
+        let facts = &storing.facts;
+        let seen = [storing.stale_while_revalidate, facts.stale_if_error, facts.stale_on_disconnect];
+        let [revalidate, error, disconnect] = seen.map(|window| window.as_secs());
+        assert_eq!((revalidate, error, disconnect), windows, "{control}");
+    }
+    let off = respond(&web("stale_on_disconnect: 0"), None, 200, &[("cache-control", "max-age=60")]).unwrap();
+    assert_eq!(off.facts.stale_on_disconnect, Duration::ZERO);
+}
+
+#[test]
+fn what_no_cache_allows_to_store_is_never_fresh() {
+    let fields = [("cache-control", "no-cache, max-age=60"), ("etag", "\"1\"")];
+    let storing = respond(&web(""), None, 200, &fields).unwrap();
+    assert_eq!(storing.fresh_for, Duration::ZERO);
+    assert!(storing.facts.must_revalidate);
+}
+
+#[test]
+fn heuristic_freshness_can_be_turned_off() {
+    let fields = [("date", "Fri, 15 Jan 2027 08:00:00 GMT"), ("last-modified", "Tue, 05 Jan 2027 08:00:00 GMT")];
+    let storing = respond(&web(""), None, 200, &fields).unwrap();
+    assert_eq!(storing.from.as_str(), "heuristic");
+    let off = respond(&web("heuristic: false"), None, 200, &fields).map(|storing| storing.fresh_for);
+    assert!(!matches!(off, Ok(fresh_for) if fresh_for > Duration::ZERO), "{off:?}");
+}
+
+#[test]
+fn fields_that_must_not_be_kept_are_named() {
+    let named = [("cache-control", "private=\"x-user\", max-age=60"), ("x-user", "me")];
+    assert_eq!(respond(&web(""), None, 200, &named).unwrap().strip, ["x-user"]);
+    let none = [("cache-control", "max-age=60"), ("x-user", "me")];
+    assert!(respond(&web(""), None, 200, &none).unwrap().strip.is_empty());
+}
+
+#[test]
+fn what_the_policy_varies_on_joins_the_vary_of_the_response() {
+    let policy = policy("return { response = function() return { ttl = 60, vary = { 'accept', 'cookie' } } end }");
+    let table = [
+        (None, Some("accept, cookie")),
+        (Some("Accept-Encoding"), Some("Accept-Encoding, accept, cookie")),
+        (Some("Cookie"), Some("Cookie, accept")),
+        (Some("COOKIE, Accept"), None),
+    ];
+    for (vary, joined) in table {
+        let fields: Vec<_> = vary.map(|vary| ("vary", vary)).into_iter().collect();
+        let storing = respond(&web(""), Some(&policy), 200, &fields).unwrap();
+        let seen = storing.vary_for(&headers(&fields));
+        assert_eq!(seen.as_ref().map(|value| value.to_str().unwrap()), joined, "{vary:?}");
+    }
+}
+
+// === afterwards ===
+
+#[test]
+fn an_unsafe_request_that_succeeds_outdates_what_a_get_would_have_found() {
+    let post = Asked { method: Method::POST, ..get(&[]) };
+    let by_path = policy("return { request = function(req) return { key = { req.path } } end }");
+    let keys = |policy: Option<&Policy>, status, fields: &[(&str, &str)]| {
+        let outdated = decide::outdated(&web(""), policy, &post.view(), status, &headers(fields));
+        outdated.iter().map(|key| key.to_strings()[2..].join(" ")).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(None, StatusCode::OK, &[]), ["http /a?b=1"]);
+    assert_eq!(keys(Some(&by_path), StatusCode::CREATED, &[]), ["/a"]);
+    assert_eq!(keys(None, StatusCode::CREATED, &[("location", "/new")]), ["http /a?b=1", "http /new"]);
+    assert_eq!(keys(None, StatusCode::CREATED, &[("location", "http://elsewhere/new")]), ["http /a?b=1"]);
+    assert_eq!(keys(None, StatusCode::INTERNAL_SERVER_ERROR, &[]), [""; 0]);
+}
+
+#[test]
+fn variants_are_told_apart_by_what_a_field_was_reduced_to() {
+    let stored = headers(&[("vary", "accept-encoding")]);
+    let of = |value: &str, normalized: &decide::NormalizedFields| {
+        decide::variance(&stored, &headers(&[("accept-encoding", value)]), normalized)
+    };
+    let name = HeaderName::from_static("accept-encoding");
+    let reduced = [(name.clone(), Some(HeaderValue::from_static("br")))];
+    let absent = [(name, None)];
+    assert_eq!(decide::variance(&headers(&[]), &headers(&[]), &[]), None);
+    assert_ne!(of("gzip", &[]), of("br", &[]));
+    assert_eq!(of("gzip", &reduced), of("deflate, br", &reduced));
+    assert_eq!(of("br", &absent), decide::variance(&stored, &headers(&[]), &[]));
+}
