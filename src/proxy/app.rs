@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub struct App(Arc<Requests>);
 
 impl App {
-    /// `gate` is what `proxy` was made of.
+    /// `gate` is what `proxy` was made of, and knows how long a client may take for a header.
     pub fn new(proxy: HttpProxy<Hooks>, gate: Arc<Gate>) -> Self {
         App(Arc::new(Requests { proxy: Arc::new(proxy), gate }))
     }

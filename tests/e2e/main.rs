@@ -5,6 +5,7 @@ mod support;
 
 mod access_log;
 mod admin;
+mod bad_origins;
 mod bypass;
 mod cli;
 mod hardening;

@@ -4,10 +4,12 @@
 //! what a leak or a copy for each client would.
 
 use crate::support::process::MIB;
+use crate::support::tls::Authority;
 use crate::support::{Ending, Gate, Origin, Proxy, Reply, Response, eventually};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
 
 /// What a stream of any length may add: windows of a few MiB, buffers of sockets and of the allocator.
 const STREAMING: u64 = 48 * MIB;
@@ -115,13 +117,39 @@ async fn a_slow_client_holds_the_origin_back_and_not_the_body() {
 async fn a_client_that_leaves_in_the_middle_leaves_nothing_behind() {
     let proxy = in_front_of_a_flood().await;
     let before = proxy.memory();
-    for path in ["/length", "/chunked", "/length", "/chunked"] {
+    for n in 0..12 {
+        let path = if n % 2 == 0 { "/length" } else { "/chunked" };
         assert!(drink(&proxy, path, 20 * MIB, false).await >= 20 * MIB);
     }
-    proxy.wait_for_metric("tidegate_requests_total", "", 5.0).await;
+    proxy.wait_for_metric("tidegate_requests_total", "", 13.0).await;
     assert_added(&proxy, before, STREAMING);
     let metrics = proxy.metrics().await;
     assert_eq!((metrics.sum("tidegate_tier_items", ""), metrics.sum("tidegate_fill_waiters", "")), (0.0, 0.0));
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_http2_holds_the_origin_back_too() {
+    let (authority, servers) = (Authority::new(), format!("[\"{}\"]", flood().await));
+    let identity = authority.identity("test.example");
+    let builder = Proxy::builder_with(&[("origins.main.http.servers", servers.as_str())]);
+    let proxy = builder.tls(&identity.chain, &identity.key).file("ca.pem", &authority.pem()).start().await;
+    let url = |path: &str| format!("https://test.example:{}{path}", proxy.tls().port());
+    let resolve = format!("test.example:{}:127.0.0.1", proxy.tls().port());
+    let curl = async |path: &str, rate: &str| {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--http2", "--output", "/dev/null", "--limit-rate", rate, "--resolve", &resolve]);
+        command.args(["--max-time", "3", "--write-out", "%{size_download}"]).arg("--cacert").arg(proxy.path("ca.pem"));
+        let output = command.arg(url(path)).output().await.expect("curl");
+        String::from_utf8_lossy(&output.stdout).parse::<u64>().expect("a number of bytes")
+    };
+    curl("/length", "1M").await;
+    let before = proxy.memory();
+    proxy.forget_peak_memory();
+    for path in ["/length", "/chunked"] {
+        let taken = curl(path, "2M").await;
+        assert!(taken > MIB && taken < FLOOD, "{taken} bytes");
+        assert_added(&proxy, before, STREAMING);
+    }
 }
 
 #[tokio::test]
