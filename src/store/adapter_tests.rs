@@ -173,8 +173,12 @@ async fn a_new_head_replaces_the_old_one_and_keeps_body_and_hits() {
     let store = store();
     keep(store, "/a").await;
     let hit = find(store, "/a").await.unwrap().1;
-    hit.as_any().downcast_ref::<StoredHit>().unwrap().entry().count_hit();
-    assert!(store.update_meta(&key("/a"), &meta(Some(BODY.len()), "2"), &span()).await.unwrap());
+    let entry = hit.as_any().downcast_ref::<StoredHit>().unwrap().entry();
+    entry.count_hit();
+    let mut confirmed = meta(Some(BODY.len()), "2");
+    assert!(!store.update_meta(&key("/a"), &confirmed, &span()).await.unwrap(), "about an entry that nobody named");
+    confirmed.extensions_mut().insert(Updates(entry.facts.clone()));
+    assert!(store.update_meta(&key("/a"), &confirmed, &span()).await.unwrap());
     let (meta_now, mut hit) = find(store, "/a").await.unwrap();
     assert_eq!(meta_now.headers()["x-version"], "2");
     assert_eq!(hit.as_any().downcast_ref::<StoredHit>().unwrap().entry().hits(), 1);

@@ -13,7 +13,7 @@ fn the_same_file_changes_nothing() {
 
 #[test]
 fn what_applies_at_once_is_not_listed() {
-    let new = "server: { drain: 1s, limits: { body_bytes: 1MiB } }
+    let new = "server: { limits: { body_bytes: 1MiB } }
 admin: { token: other }
 policies: { on_error: defaults }
 cache: { lock: { wait: 1s } }
