@@ -120,8 +120,9 @@ async fn a_client_that_leaves_in_the_middle_leaves_nothing_behind() {
     for n in 0..12 {
         let path = if n % 2 == 0 { "/length" } else { "/chunked" };
         assert!(drink(&proxy, path, 20 * MIB, false).await >= 20 * MIB);
+        // Those who have left are noticed one after the other; a window each would be no leak.
+        proxy.wait_for_metric("tidegate_requests_total", "", f64::from(n + 2)).await;
     }
-    proxy.wait_for_metric("tidegate_requests_total", "", 13.0).await;
     assert_added(&proxy, before, STREAMING);
     let metrics = proxy.metrics().await;
     assert_eq!((metrics.sum("tidegate_tier_items", ""), metrics.sum("tidegate_fill_waiters", "")), (0.0, 0.0));
@@ -188,30 +189,29 @@ async fn a_thousand_policy_reloads_leave_memory_as_it_was() {
         builder = builder.policy(&format!("{n}.lua"), &numbered(0)).bucket(&format!("b{n}"), &bucket);
     }
     let proxy = builder.start().await;
-    let reloads = async || proxy.metrics().await.sum("tidegate_policy_reloads_total", "result=\"ok\"") as usize;
     let rounds = async |rounds: std::ops::Range<usize>| {
         for round in rounds {
-            let before = reloads().await;
             (0..POLICIES).for_each(|n| proxy.write_policy(&format!("{n}.lua"), &numbered(round)));
-            let mut connection = proxy.connect().await;
+            let (mut connection, signed) = (proxy.connect().await, format!("entry 1 of version {round}"));
             eventually("every policy to be reloaded", async || {
                 for n in 0..POLICIES {
                     let response = connection.call(proxy.get("/a").host(&format!("host-{n}.test"))).await;
                     assert_eq!(response.status, 200);
+                    if response.header("x-policy").as_ref() != Some(&signed) {
+                        return None;
+                    }
                 }
-                (reloads().await >= before + POLICIES).then_some(())
+                Some(())
             })
             .await;
         }
     };
     rounds(1..6).await;
-    let (before, loaded) = (proxy.memory(), reloads().await);
+    // Each round saw each policy in force: a thousand reloads.
+    let before = proxy.memory();
     rounds(6..56).await;
     let added = proxy.memory().saturating_sub(before);
     assert!(added < 16 * MIB, "{} MiB were added to {} MiB", added / MIB, before / MIB);
-    assert!(reloads().await >= loaded + 1000);
-    let last = proxy.get("/a").host("host-7.test").await.header("x-policy");
-    assert_eq!(last.as_deref(), Some("entry 1 of version 55"));
 }
 
 #[tokio::test]
@@ -250,8 +250,7 @@ async fn three_hundred_followers_of_a_fill_do_not_copy_its_body() {
     let origin = Origin::start().await;
     let gate = Gate::closed();
     let body = "0123456789abcdef".repeat(BODY as usize / 16 - 1);
-    let (start, end) = body.split_at(body.len() / 2);
-    origin.on("/a", Reply::fresh(start).hold(&gate).piece(end));
+    origin.on("/a", Reply::fresh(&body).after(&gate));
     let proxy = Proxy::plain(&origin).await;
     let before = proxy.memory();
     proxy.forget_peak_memory();
