@@ -15,8 +15,11 @@ use crate::outcome::{ForwardReason, StaleReason};
 use crate::policy::Hook;
 use crate::policy::decision::TierName;
 use crate::policy::view::EntryView;
+use crate::semantics::range::received_part;
 use crate::store::adapter::{FillHit, StoredHit, Updates};
+use http::StatusCode;
 use pingora::cache::key::HashBinary;
+use pingora::cache::predictor::CacheablePredictor;
 use pingora::cache::{CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, ErrorSource, ErrorType};
@@ -136,6 +139,19 @@ impl Gate {
         let timed = failures::time(policy, Hook::Response);
         let decided = decide::response(&site.bucket, policy, verdict, &view, &answer);
         drop(timed);
+        if session.cache.bypassing()
+            && head.status == StatusCode::PARTIAL_CONTENT
+            && received_part(&head.headers).is_some_and(|part| part.complete.is_some_and(|n| n <= answer.max_object))
+            && let Some(key) = session.cache.maybe_cache_key()
+        {
+            // A key that was found uncacheable once, and of which clients want parts only, would be fetched in parts for
+            // ever. If the whole may be stored, the next request fetches the whole.
+            let whole = decide::Response { status: StatusCode::OK.as_u16(), ..answer };
+            let may_be_stored = decide::response(&site.bucket, policy, verdict, &view, &whole).action;
+            if matches!(may_be_stored, ResponseAction::Store(_)) {
+                self.prediction.mark_cacheable(key);
+            }
+        }
         if ctx.debug {
             ctx.response_told = Some((ResponsePart::of(&decided, &head.headers), decided.error.clone()));
         }

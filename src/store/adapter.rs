@@ -336,6 +336,10 @@ impl HandleMiss for FillWriter {
                 let entry = Entry::new(self.fill.key.clone(), self.fill.head.clone(), body, self.fill.facts.clone());
                 // Kept before the fill ends, so that no lookup in between finds neither.
                 self.store.keep(self.id, entry);
+                // Looked at afterwards: whoever outdates it from now on also removes what is kept.
+                if !self.fill.is_current() {
+                    self.store.discard(&self.key, &self.fill.facts);
+                }
                 size
             }
             Ok(Filled::TooLarge) => 0,

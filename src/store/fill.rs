@@ -72,6 +72,8 @@ struct State {
     held: u64,
     ending: Ending,
     overflowed: bool,
+    /// What it fetches was changed after it had begun.
+    outdated: bool,
     readers: Vec<Position>,
     last_progress: Instant,
 }
@@ -154,6 +156,7 @@ impl Fill {
                 held: 0,
                 ending: Ending::Open,
                 overflowed: false,
+                outdated: false,
                 readers: Vec::new(),
                 last_progress: Instant::now(),
             }),
@@ -165,6 +168,7 @@ impl Fill {
     pub fn is_joinable(&self, stalled_after: Duration) -> bool {
         let state = self.state.lock();
         match state.ending {
+            _ if state.outdated => false,
             Ending::Broken => false,
             Ending::Sealed => !state.overflowed,
             Ending::Open => !state.overflowed && state.last_progress.elapsed() < stalled_after,
@@ -174,6 +178,16 @@ impl Fill {
     /// Whether it outgrew the largest object that the store keeps.
     pub fn is_too_large(&self) -> bool {
         self.state.lock().received > self.limits.max_object
+    }
+
+    /// What it fetches was changed: it serves who follows it already, and neither takes more followers nor is kept.
+    pub fn outdate(&self) {
+        self.state.lock().outdated = true;
+    }
+
+    /// Whether it may be kept once it is whole.
+    pub fn is_current(&self) -> bool {
+        !self.state.lock().outdated
     }
 
     /// Bytes that the head promises.

@@ -104,8 +104,14 @@ impl Store {
         self.fills.read().values().flatten().map(|fill| fill.followers()).sum()
     }
 
-    /// Forgets what is stored under the key. Its variants are found through the first one, so they go with it.
+    /// Forgets what is stored under the key, and what is on its way. Variants are found through the first one, so they go
+    /// with it.
     pub fn forget(&self, key: &PrimaryKey) {
+        if self.filling.load(Ordering::Acquire) > 0 {
+            let fills = self.fills.read();
+            let meant = fills.iter().filter(|(id, _)| id.primary == key.hash()).flat_map(|(_, fills)| fills);
+            meant.filter(|fill| *fill.key == *key.as_bytes()).for_each(|fill| fill.outdate());
+        }
         self.memory.remove(&EntryId { primary: key.hash(), variant: None });
     }
 

@@ -173,3 +173,52 @@ async fn a_head_and_a_weak_tag_get_no_range() {
     assert_eq!((weak.status, weak.text().as_str()), (200, "0123456789"));
     assert_eq!(proxy.get("/a").header("range", "bytes=2-3").await.text(), "23");
 }
+
+#[tokio::test]
+async fn a_key_of_which_clients_want_parts_only_is_stored_once_it_can_be() {
+    let origin = Origin::start().await;
+    let missing = Gate::closed();
+    let waiting = missing.clone();
+    origin.on_fn("/a", move |seen| match (waiting.is_open(), seen.header("range")) {
+        (false, _) => Reply::status(404).header("cache-control", "no-store"),
+        (true, None) => Reply::fresh("0123456789"),
+        (true, Some(_)) => {
+            Reply::status(206).piece("01").header("content-range", "bytes 0-1/10").header("cache-control", "max-age=60")
+        }
+    });
+    let proxy = Proxy::plain(&origin).await;
+    let part = || proxy.get("/a").header("range", "bytes=0-1");
+    assert_eq!(part().await.status, 404);
+    missing.open();
+    for _ in 0..2 {
+        let response = part().await;
+        assert_eq!((response.status, response.text().as_str()), (206, "01"));
+    }
+    assert!(part().await.is_hit());
+    assert_eq!(origin.last("/a").header("range"), None);
+}
+
+/// RFC 9111 section 4.4: what was asked for before the change may be what was before it.
+#[tokio::test]
+async fn a_fill_that_a_change_overtook_is_served_and_not_stored() {
+    let origin = Origin::start().await;
+    let gate = Gate::closed();
+    let changed = std::sync::atomic::AtomicBool::new(false);
+    let slow = Reply::fresh("old ").hold(&gate).piece("body");
+    origin.on_fn("/a", move |seen| match seen.method.as_str() {
+        "POST" => {
+            changed.store(true, std::sync::atomic::Ordering::Relaxed);
+            Reply::ok("done")
+        }
+        _ if changed.load(std::sync::atomic::Ordering::Relaxed) => Reply::fresh("new body"),
+        _ => slow.clone(),
+    });
+    let proxy = Proxy::plain(&origin).await;
+    let mut before = proxy.get("/a").open().await;
+    before.read_until("old ").await;
+    proxy.call("POST", "/a").body("change").await;
+    assert_eq!(proxy.get("/a").await.text(), "new body");
+    gate.open();
+    assert_eq!(before.rest().await.text(), "old body");
+    assert_eq!(proxy.get("/a").await.text(), "new body");
+}

@@ -16,6 +16,10 @@ impl Gate {
         self.0.send_replace(true);
     }
 
+    pub fn is_open(&self) -> bool {
+        *self.0.borrow()
+    }
+
     pub async fn passed(&self) {
         // The sender lives as long as `self`, so that this only ends by opening.
         let _ = self.0.subscribe().wait_for(|open| *open).await;
