@@ -25,7 +25,7 @@ impl Successor {
 async fn an_upgrade_takes_the_sockets_over_and_no_request_fails() {
     let origin = Origin::start().await;
     origin.on("/a", Reply::fresh("a"));
-    let proxy = Proxy::builder(&origin).start().await;
+    let proxy = Proxy::plain(&origin).await;
     let named = || std::fs::read_to_string(proxy.path("tidegate.pid")).unwrap_or_default().trim().to_owned();
     assert_eq!(named(), proxy.pid().to_string());
     let successor = Successor::start(&proxy);
