@@ -534,6 +534,7 @@ fn no_library_call_within_its_bound_takes_long() {
         });
         let quickest = quickest.min().unwrap();
         println!("{quickest:>12.1?} {call}");
-        assert!(quickest < Duration::from_millis(50), "{call} took {quickest:?}");
+        // A few milliseconds in a release build on a quiet machine; without its bound each would take seconds at least.
+        assert!(quickest < Duration::from_millis(500), "{call} took {quickest:?}");
     }
 }
