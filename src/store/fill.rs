@@ -15,8 +15,8 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -43,6 +43,8 @@ pub struct Fill {
     /// Bytes that the head promises, if it does.
     expected: Option<u64>,
     limits: FillLimits,
+    /// Set once the client of the request that fetches has left, if that can be seen.
+    leader_left: OnceLock<Arc<AtomicBool>>,
     state: Mutex<State>,
     /// Tells readers that something came, and the writer that something was taken.
     moved: Notify,
@@ -149,6 +151,7 @@ impl Fill {
             facts,
             expected,
             limits,
+            leader_left: OnceLock::new(),
             state: Mutex::new(State {
                 pieces: VecDeque::new(),
                 first: 0,
@@ -198,6 +201,12 @@ impl Fill {
     /// Whether its head promises a body that is short enough to be kept.
     pub fn will_be_kept(&self) -> bool {
         self.expected.is_some_and(|expected| expected <= self.limits.max_object)
+    }
+
+    /// Says where it can be seen that the client of the request that fetches has left.
+    pub fn watch_leader(&self, left: Arc<AtomicBool>) {
+        // A fill has one leader; a second answer for it changes nothing.
+        let _ = self.leader_left.set(left);
     }
 
     /// How far behind the reader in the writer's own task may be.
@@ -255,9 +264,10 @@ impl Fill {
                     return Ok(());
                 }
                 let received = state.received;
+                let left = self.leader_left.get().is_some_and(|left| left.load(Ordering::Relaxed));
                 for reader in state.readers.iter_mut().filter(|reader| reader.own) {
                     // Its client left: the task goes on reading from the origin without writing to anybody.
-                    reader.cut |= received - reader.taken > self.own_window();
+                    reader.cut |= left || received - reader.taken > self.own_window();
                 }
                 if state.readers.iter().all(|reader| reader.cut) {
                     return Err(WriteError::Abandoned);
