@@ -45,7 +45,7 @@ impl HttpServerApp for Requests {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        if let Some(stream) = session.stream().and_then(|stream| stream.as_any().downcast_ref::<PromptStream>()) {
+        if let Some(stream) = PromptStream::of(&session) {
             stream.expect_head(self.gate.live.load().config.server.limits.header_timeout);
         }
         self.proxy.process_new_http(session, shutdown).await

@@ -163,7 +163,7 @@ impl ProxyHttp for Hooks {
         if session.get_keepalive().is_some() {
             session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
         }
-        if let Some(stream) = session.stream().and_then(|stream| stream.as_any().downcast_ref::<PromptStream>()) {
+        if let Some(stream) = PromptStream::of(session) {
             stream.head_is_complete();
         }
         session.set_read_timeout(Some(limits.idle_timeout));

@@ -10,7 +10,9 @@
 
 use crate::store::fill::BeforeWaiting;
 use async_trait::async_trait;
+use http::HeaderValue;
 use parking_lot::Mutex;
+use pingora::protocols::http::ServerSession;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
@@ -38,7 +40,12 @@ struct Held {
     head: Head,
     /// Set once the client has left.
     left: Arc<AtomicBool>,
+    /// The `Date` of the response whose head is written next.
+    date: Option<FixDate>,
 }
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`: every `Date` of the preferred format is as long (RFC 9110 section 5.6.7).
+type FixDate = [u8; 29];
 
 /// The header of a request on its way in.
 #[derive(Debug)]
@@ -84,6 +91,17 @@ impl Held {
         went
     }
 
+    /// Writes a head with the date that it is to keep; `None` if it can be written as it is.
+    fn poll_write_dated(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        self.unsent = true;
+        let dated = with_date(head, &self.date?);
+        let written = dated.map(|dated| Pin::new(&mut self.stream).poll_write(cx, &dated));
+        if written.as_ref().is_none_or(Poll::is_ready) {
+            self.date = None;
+        }
+        written
+    }
+
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unsent {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
@@ -105,6 +123,7 @@ impl PromptStream {
             unsent: false,
             head: Head::Complete,
             left: Arc::default(),
+            date: None,
         }))))
     }
 
@@ -133,6 +152,37 @@ impl PromptStream {
     }
 }
 
+impl PromptStream {
+    /// The connection of a session; `None` under HTTP/2, where many share one.
+    pub fn of(session: &ServerSession) -> Option<&PromptStream> {
+        session.stream()?.as_any().downcast_ref()
+    }
+
+    /// Keeps the `Date` of the response whose head is written next. The framework puts the present there, which is wrong
+    /// for a stored response: it says when the origin made it (RFC 9110 section 6.6.1), and `Expires` counts from it.
+    pub fn keep_date(&self, date: &HeaderValue) {
+        // What is not as long cannot take its place; the framework's is valid at least.
+        if let Ok(date) = FixDate::try_from(date.as_bytes()) {
+            self.with(|held| held.date = Some(date));
+        }
+    }
+}
+
+/// The head of a response with this `Date`; `None` if it is none, or has no date.
+fn with_date(head: &[u8], date: &FixDate) -> Option<Vec<u8>> {
+    const FIELD: &[u8] = b"\r\nDate: ";
+    if !head.starts_with(b"HTTP/1.") {
+        return None;
+    }
+    let from = memchr::memmem::find(head, FIELD)? + FIELD.len();
+    if head.get(from..from + date.len())? == date {
+        return None;
+    }
+    let mut dated = head.to_vec();
+    dated.get_mut(from..from + date.len())?.copy_from_slice(date);
+    Some(dated)
+}
+
 impl AsyncRead for PromptStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.with(|held| {
@@ -157,8 +207,10 @@ impl AsyncRead for PromptStream {
 impl AsyncWrite for PromptStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.with(|held| {
-            held.unsent = true;
-            let went = Pin::new(&mut held.stream).poll_write(cx, buf);
+            let went = match held.poll_write_dated(cx, buf) {
+                Some(written) => written,
+                None => Pin::new(&mut held.stream).poll_write(cx, buf),
+            };
             held.noting(went)
         })
     }
@@ -182,8 +234,11 @@ impl AsyncWrite for PromptStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.with(|held| {
-            held.unsent = true;
-            let went = Pin::new(&mut held.stream).poll_write_vectored(cx, bufs);
+            let went = match bufs.first().and_then(|head| held.poll_write_dated(cx, head)) {
+                // What follows the head is written next.
+                Some(written) => written,
+                None => Pin::new(&mut held.stream).poll_write_vectored(cx, bufs),
+            };
             held.noting(went)
         })
     }

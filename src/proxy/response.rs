@@ -102,6 +102,12 @@ impl Gate {
         // What `deliver` reads decides about the looks of this response only, so it is told before.
         let explanation = if ctx.debug { self.explain(session, ctx) } else { None };
         self.deliver(session, response, &outcome, &account, ctx);
+        if let Some(stream) = PromptStream::of(session)
+            && let Some(date) = response.remove_header(&header::DATE)
+        {
+            // The framework writes a field of its own, in the spelling that the stream looks for.
+            stream.keep_date(&date);
+        }
         ctx.outcome = Some((outcome, account));
         if let Some(explanation) = explanation {
             let _ = response.insert_header(DEBUG, explanation);

@@ -39,7 +39,7 @@ impl Gate {
     ) -> Option<ForcedFreshness> {
         let found = look_at(meta, hit, ctx)?;
         if let Some(following) = hit.as_any_mut().downcast_mut::<FillHit>() {
-            let connection = session.stream().and_then(|stream| stream.as_any().downcast_ref::<PromptStream>());
+            let connection = PromptStream::of(session);
             if let Some(connection) = connection {
                 following.before_waiting(Arc::new(connection.outlet()));
             }

@@ -7,17 +7,21 @@
 //! An object that turns out to be larger than the store accepts *overflows*: it is no longer kept, pieces are let go once
 //! all readers have them, and the writer waits for readers that fall too far behind, so memory stays bounded. The reader
 //! of the request that fetches is never waited for, because it runs in the writer's own task: that task reads no
-//! further from the origin while it writes to its client, which bounds it as well.
+//! further from the origin while it writes to its client, which bounds it as well. Where the head promises a body short
+//! enough to be kept, the task reads ahead of its client, so that a leader that stops reading holds up nobody; what piles
+//! up is then the body at most.
+
+mod reader;
+
+pub use reader::{BeforeWaiting, FillReader};
 
 use super::entry::StoredHead;
 use crate::decide::Facts;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -78,6 +82,13 @@ struct State {
     outdated: bool,
     readers: Vec<Position>,
     last_progress: Instant,
+}
+
+impl State {
+    /// Where a reader stands in the list, which is in the order of the ids: thousands may read one fill.
+    fn position_of(&self, id: u64) -> Option<usize> {
+        self.readers.binary_search_by_key(&id, |reader| reader.id).ok()
+    }
 }
 
 #[derive(Debug)]
@@ -217,9 +228,8 @@ impl Fill {
 
     /// Starts reading from the first byte. `own` says that the reader runs in the writer's task.
     pub fn reader(self: &Arc<Self>, own: bool) -> FillReader {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
+        let id = state.readers.last().map_or(0, |latest| latest.id + 1);
         let next = state.first;
         state.readers.push(Position { id, next, taken: 0, own, cut: false, moved: Instant::now() });
         FillReader { fill: self.clone(), id, next }
@@ -350,99 +360,6 @@ fn join(pieces: &VecDeque<Bytes>) -> Bytes {
                 body.extend_from_slice(piece);
             }
             body.freeze()
-        }
-    }
-}
-
-/// Something to be done before a reader waits for the rest of its fill.
-pub trait BeforeWaiting: Send + Sync {
-    /// Does it. Called until it is ready.
-    fn poll_before_waiting(&self, cx: &mut Context<'_>) -> Poll<()>;
-}
-
-/// Follows a fill from its first byte.
-#[derive(Debug)]
-pub struct FillReader {
-    fill: Arc<Fill>,
-    id: u64,
-    next: u64,
-}
-
-impl FillReader {
-    /// The fill that is read.
-    pub fn fill(&self) -> &Arc<Fill> {
-        &self.fill
-    }
-
-    /// The next piece; `None` after the last of a sealed fill. Whatever is to be done before a wait is done first.
-    pub async fn read(&mut self, before: Option<&Arc<dyn BeforeWaiting>>) -> Result<Option<Bytes>, ReadError> {
-        loop {
-            let fill = self.fill.clone();
-            let moved = fill.moved.notified();
-            tokio::pin!(moved);
-            // Registered before the look, so that nothing that comes in between is missed.
-            moved.as_mut().enable();
-            if let Some(answer) = self.take() {
-                return answer;
-            }
-            if let Some(before) = before {
-                poll_fn(|cx| before.poll_before_waiting(cx)).await;
-            }
-            moved.await;
-        }
-    }
-
-    /// What can be said now; `None` if it has to wait.
-    fn take(&mut self) -> Option<Result<Option<Bytes>, ReadError>> {
-        let mut state = self.fill.state.lock();
-        let position = state.readers.iter().position(|reader| reader.id == self.id)?;
-        if state.readers.get(position).is_some_and(|reader| reader.cut) {
-            return Some(Err(ReadError::TooSlow));
-        }
-        let at = usize::try_from(self.next.saturating_sub(state.first)).ok()?;
-        let Some(piece) = state.pieces.get(at).cloned() else {
-            return match state.ending {
-                Ending::Open => None,
-                Ending::Sealed => Some(Ok(None)),
-                Ending::Broken => Some(Err(ReadError::Broken)),
-            };
-        };
-        let mut taken = 1;
-        let mut piece = piece;
-        if state.overflowed && state.pieces.len() > at + 1 {
-            let mut gathered = BytesMut::from(piece.as_ref());
-            while let Some(more) = state.pieces.get(at + taken).filter(|more| gathered.len() + more.len() <= GATHER) {
-                gathered.extend_from_slice(more);
-                taken += 1;
-            }
-            piece = gathered.freeze();
-        }
-        self.next += taken as u64;
-        if let Some(reader) = state.readers.get_mut(position) {
-            reader.next = self.next;
-            reader.taken += piece.len() as u64;
-            reader.moved = Instant::now();
-        }
-        let overflowed = state.overflowed;
-        self.fill.let_go(&mut state);
-        drop(state);
-        if overflowed {
-            self.fill.moved.notify_waiters();
-        }
-        Some(Ok(Some(piece)))
-    }
-}
-
-impl Drop for FillReader {
-    fn drop(&mut self) {
-        let overflowed = {
-            let mut state = self.fill.state.lock();
-            state.readers.retain(|reader| reader.id != self.id);
-            self.fill.let_go(&mut state);
-            state.overflowed
-        };
-        if overflowed {
-            self.fill.moved.notify_waiters();
         }
     }
 }

@@ -22,5 +22,6 @@ mod stampede;
 mod streaming;
 mod tls;
 mod ttl;
+mod upgrade;
 mod vary;
 mod wire;
