@@ -22,6 +22,7 @@ use pingora::protocols::{
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -37,6 +38,8 @@ struct Held {
     /// Something was written and not sent.
     unsent: bool,
     head: Head,
+    /// Set once the client has left.
+    left: Arc<AtomicBool>,
     /// The `Date` of the response whose head is written next.
     date: Option<FixDate>,
 }
@@ -80,6 +83,14 @@ impl BeforeWaiting for Outlet {
 }
 
 impl Held {
+    /// Passes on how reading or writing went, and sees whether that means that the client has left.
+    fn noting<T>(&self, went: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(_)) = went {
+            self.left.store(true, Ordering::Relaxed);
+        }
+        went
+    }
+
     /// Writes a head with the date that it is to keep; `None` if it can be written as it is.
     fn poll_write_dated(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Option<Poll<io::Result<usize>>> {
         self.unsent = true;
@@ -107,12 +118,23 @@ pub struct PromptStream(Outlet);
 impl PromptStream {
     /// Wraps a connection that was accepted just now.
     pub fn new(stream: Stream) -> Self {
-        PromptStream(Outlet(Arc::new(Mutex::new(Held { stream, unsent: false, head: Head::Complete, date: None }))))
+        PromptStream(Outlet(Arc::new(Mutex::new(Held {
+            stream,
+            unsent: false,
+            head: Head::Complete,
+            left: Arc::default(),
+            date: None,
+        }))))
     }
 
     /// For somebody who may have to wait while a response is being written.
     pub fn outlet(&self) -> Outlet {
         self.0.clone()
+    }
+
+    /// Becomes true once the client has left: closed its side, or cannot be written to.
+    pub fn left(&self) -> Arc<AtomicBool> {
+        self.with(|held| held.left.clone())
     }
 
     /// A header is to be read next, which may take so long from its first byte to its last.
@@ -166,7 +188,12 @@ impl AsyncRead for PromptStream {
         self.with(|held| {
             // Reading does not depend on it: what cannot be sent now is sent later.
             let _ = held.poll_send(cx)?;
+            let before = buf.filled().len();
             match Pin::new(&mut held.stream).poll_read(cx, buf) {
+                Poll::Ready(Ok(())) if buf.filled().len() == before && buf.remaining() > 0 => {
+                    held.left.store(true, Ordering::Relaxed);
+                    Poll::Ready(Ok(()))
+                }
                 Poll::Pending => held.head.poll_too_late(cx).map(|()| Err(io::Error::from(io::ErrorKind::TimedOut))),
                 read => {
                     held.head.grew();
@@ -179,15 +206,19 @@ impl AsyncRead for PromptStream {
 
 impl AsyncWrite for PromptStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.with(|held| match held.poll_write_dated(cx, buf) {
-            Some(written) => written,
-            None => Pin::new(&mut held.stream).poll_write(cx, buf),
+        self.with(|held| {
+            let went = match held.poll_write_dated(cx, buf) {
+                Some(written) => written,
+                None => Pin::new(&mut held.stream).poll_write(cx, buf),
+            };
+            held.noting(went)
         })
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.with(|held| {
-            ready!(Pin::new(&mut held.stream).poll_flush(cx))?;
+            let went = Pin::new(&mut held.stream).poll_flush(cx);
+            ready!(held.noting(went))?;
             held.unsent = false;
             Poll::Ready(Ok(()))
         })
@@ -202,10 +233,13 @@ impl AsyncWrite for PromptStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.with(|held| match bufs.first().and_then(|head| held.poll_write_dated(cx, head)) {
-            // What follows the head is written next.
-            Some(written) => written,
-            None => Pin::new(&mut held.stream).poll_write_vectored(cx, bufs),
+        self.with(|held| {
+            let went = match bufs.first().and_then(|head| held.poll_write_dated(cx, head)) {
+                // What follows the head is written next.
+                Some(written) => written,
+                None => Pin::new(&mut held.stream).poll_write_vectored(cx, bufs),
+            };
+            held.noting(went)
         })
     }
 

@@ -7,17 +7,21 @@
 //! An object that turns out to be larger than the store accepts *overflows*: it is no longer kept, pieces are let go once
 //! all readers have them, and the writer waits for readers that fall too far behind, so memory stays bounded. The reader
 //! of the request that fetches is never waited for, because it runs in the writer's own task: that task reads no
-//! further from the origin while it writes to its client, which bounds it as well.
+//! further from the origin while it writes to its client, which bounds it as well. Where the head promises a body short
+//! enough to be kept, the task reads ahead of its client, so that a leader that stops reading holds up nobody; what piles
+//! up is then the body at most.
+
+mod reader;
+
+pub use reader::{BeforeWaiting, FillReader};
 
 use super::entry::StoredHead;
 use crate::decide::Facts;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -43,6 +47,8 @@ pub struct Fill {
     /// Bytes that the head promises, if it does.
     expected: Option<u64>,
     limits: FillLimits,
+    /// Set once the client of the request that fetches has left, if that can be seen.
+    leader_left: OnceLock<Arc<AtomicBool>>,
     state: Mutex<State>,
     /// Tells readers that something came, and the writer that something was taken.
     moved: Notify,
@@ -76,6 +82,13 @@ struct State {
     outdated: bool,
     readers: Vec<Position>,
     last_progress: Instant,
+}
+
+impl State {
+    /// Where a reader stands in the list, which is in the order of the ids: thousands may read one fill.
+    fn position_of(&self, id: u64) -> Option<usize> {
+        self.readers.binary_search_by_key(&id, |reader| reader.id).ok()
+    }
 }
 
 #[derive(Debug)]
@@ -149,6 +162,7 @@ impl Fill {
             facts,
             expected,
             limits,
+            leader_left: OnceLock::new(),
             state: Mutex::new(State {
                 pieces: VecDeque::new(),
                 first: 0,
@@ -200,6 +214,12 @@ impl Fill {
         self.expected.is_some_and(|expected| expected <= self.limits.max_object)
     }
 
+    /// Says where it can be seen that the client of the request that fetches has left.
+    pub fn watch_leader(&self, left: Arc<AtomicBool>) {
+        // A fill has one leader; a second answer for it changes nothing.
+        let _ = self.leader_left.set(left);
+    }
+
     /// How far behind the reader in the writer's own task may be.
     fn own_window(&self) -> u64 {
         // Where the body was to be kept, the fill runs ahead of a slow client, at most by the whole body.
@@ -208,9 +228,8 @@ impl Fill {
 
     /// Starts reading from the first byte. `own` says that the reader runs in the writer's task.
     pub fn reader(self: &Arc<Self>, own: bool) -> FillReader {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
+        let id = state.readers.last().map_or(0, |latest| latest.id + 1);
         let next = state.first;
         state.readers.push(Position { id, next, taken: 0, own, cut: false, moved: Instant::now() });
         FillReader { fill: self.clone(), id, next }
@@ -255,9 +274,10 @@ impl Fill {
                     return Ok(());
                 }
                 let received = state.received;
+                let left = self.leader_left.get().is_some_and(|left| left.load(Ordering::Relaxed));
                 for reader in state.readers.iter_mut().filter(|reader| reader.own) {
                     // Its client left: the task goes on reading from the origin without writing to anybody.
-                    reader.cut |= received - reader.taken > self.own_window();
+                    reader.cut |= left || received - reader.taken > self.own_window();
                 }
                 if state.readers.iter().all(|reader| reader.cut) {
                     return Err(WriteError::Abandoned);
@@ -340,99 +360,6 @@ fn join(pieces: &VecDeque<Bytes>) -> Bytes {
                 body.extend_from_slice(piece);
             }
             body.freeze()
-        }
-    }
-}
-
-/// Something to be done before a reader waits for the rest of its fill.
-pub trait BeforeWaiting: Send + Sync {
-    /// Does it. Called until it is ready.
-    fn poll_before_waiting(&self, cx: &mut Context<'_>) -> Poll<()>;
-}
-
-/// Follows a fill from its first byte.
-#[derive(Debug)]
-pub struct FillReader {
-    fill: Arc<Fill>,
-    id: u64,
-    next: u64,
-}
-
-impl FillReader {
-    /// The fill that is read.
-    pub fn fill(&self) -> &Arc<Fill> {
-        &self.fill
-    }
-
-    /// The next piece; `None` after the last of a sealed fill. Whatever is to be done before a wait is done first.
-    pub async fn read(&mut self, before: Option<&Arc<dyn BeforeWaiting>>) -> Result<Option<Bytes>, ReadError> {
-        loop {
-            let fill = self.fill.clone();
-            let moved = fill.moved.notified();
-            tokio::pin!(moved);
-            // Registered before the look, so that nothing that comes in between is missed.
-            moved.as_mut().enable();
-            if let Some(answer) = self.take() {
-                return answer;
-            }
-            if let Some(before) = before {
-                poll_fn(|cx| before.poll_before_waiting(cx)).await;
-            }
-            moved.await;
-        }
-    }
-
-    /// What can be said now; `None` if it has to wait.
-    fn take(&mut self) -> Option<Result<Option<Bytes>, ReadError>> {
-        let mut state = self.fill.state.lock();
-        let position = state.readers.iter().position(|reader| reader.id == self.id)?;
-        if state.readers.get(position).is_some_and(|reader| reader.cut) {
-            return Some(Err(ReadError::TooSlow));
-        }
-        let at = usize::try_from(self.next.saturating_sub(state.first)).ok()?;
-        let Some(piece) = state.pieces.get(at).cloned() else {
-            return match state.ending {
-                Ending::Open => None,
-                Ending::Sealed => Some(Ok(None)),
-                Ending::Broken => Some(Err(ReadError::Broken)),
-            };
-        };
-        let mut taken = 1;
-        let mut piece = piece;
-        if state.overflowed && state.pieces.len() > at + 1 {
-            let mut gathered = BytesMut::from(piece.as_ref());
-            while let Some(more) = state.pieces.get(at + taken).filter(|more| gathered.len() + more.len() <= GATHER) {
-                gathered.extend_from_slice(more);
-                taken += 1;
-            }
-            piece = gathered.freeze();
-        }
-        self.next += taken as u64;
-        if let Some(reader) = state.readers.get_mut(position) {
-            reader.next = self.next;
-            reader.taken += piece.len() as u64;
-            reader.moved = Instant::now();
-        }
-        let overflowed = state.overflowed;
-        self.fill.let_go(&mut state);
-        drop(state);
-        if overflowed {
-            self.fill.moved.notify_waiters();
-        }
-        Some(Ok(Some(piece)))
-    }
-}
-
-impl Drop for FillReader {
-    fn drop(&mut self) {
-        let overflowed = {
-            let mut state = self.fill.state.lock();
-            state.readers.retain(|reader| reader.id != self.id);
-            self.fill.let_go(&mut state);
-            state.overflowed
-        };
-        if overflowed {
-            self.fill.moved.notify_waiters();
         }
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use pingora::cache::CacheMeta;
 use pingora::http::ResponseHeader;
+use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 
 const MIB: u64 = 1024 * 1024;

@@ -1,0 +1,104 @@
+//! Those who follow a fill.
+
+use super::{Ending, Fill, GATHER, ReadError};
+use bytes::{Bytes, BytesMut};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+/// Something to be done before a reader waits for the rest of its fill.
+pub trait BeforeWaiting: Send + Sync {
+    /// Does it. Called until it is ready.
+    fn poll_before_waiting(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// Follows a fill from its first byte.
+#[derive(Debug)]
+pub struct FillReader {
+    pub(super) fill: Arc<Fill>,
+    pub(super) id: u64,
+    /// Number of the piece that comes next.
+    pub(super) next: u64,
+}
+
+impl FillReader {
+    /// The fill that is read.
+    pub fn fill(&self) -> &Arc<Fill> {
+        &self.fill
+    }
+
+    /// The next piece; `None` after the last of a sealed fill. Whatever is to be done before a wait is done first.
+    pub async fn read(&mut self, before: Option<&Arc<dyn BeforeWaiting>>) -> Result<Option<Bytes>, ReadError> {
+        loop {
+            let fill = self.fill.clone();
+            let moved = fill.moved.notified();
+            tokio::pin!(moved);
+            // Registered before the look, so that nothing that comes in between is missed.
+            moved.as_mut().enable();
+            if let Some(answer) = self.take() {
+                return answer;
+            }
+            if let Some(before) = before {
+                poll_fn(|cx| before.poll_before_waiting(cx)).await;
+            }
+            moved.await;
+        }
+    }
+
+    /// What can be said now; `None` if it has to wait.
+    fn take(&mut self) -> Option<Result<Option<Bytes>, ReadError>> {
+        let mut state = self.fill.state.lock();
+        let position = state.position_of(self.id)?;
+        if state.readers.get(position).is_some_and(|reader| reader.cut) {
+            return Some(Err(ReadError::TooSlow));
+        }
+        let at = usize::try_from(self.next.saturating_sub(state.first)).ok()?;
+        let Some(piece) = state.pieces.get(at).cloned() else {
+            return match state.ending {
+                Ending::Open => None,
+                Ending::Sealed => Some(Ok(None)),
+                Ending::Broken => Some(Err(ReadError::Broken)),
+            };
+        };
+        let mut taken = 1;
+        let mut piece = piece;
+        if state.overflowed && state.pieces.len() > at + 1 {
+            let mut gathered = BytesMut::from(piece.as_ref());
+            while let Some(more) = state.pieces.get(at + taken).filter(|more| gathered.len() + more.len() <= GATHER) {
+                gathered.extend_from_slice(more);
+                taken += 1;
+            }
+            piece = gathered.freeze();
+        }
+        self.next += taken as u64;
+        if let Some(reader) = state.readers.get_mut(position) {
+            reader.next = self.next;
+            reader.taken += piece.len() as u64;
+            reader.moved = Instant::now();
+        }
+        let overflowed = state.overflowed;
+        self.fill.let_go(&mut state);
+        drop(state);
+        if overflowed {
+            self.fill.moved.notify_waiters();
+        }
+        Some(Ok(Some(piece)))
+    }
+}
+
+impl Drop for FillReader {
+    fn drop(&mut self) {
+        let overflowed = {
+            let mut state = self.fill.state.lock();
+            if let Some(position) = state.position_of(self.id) {
+                state.readers.remove(position);
+            }
+            self.fill.let_go(&mut state);
+            state.overflowed
+        };
+        if overflowed {
+            self.fill.moved.notify_waiters();
+        }
+    }
+}
