@@ -1,6 +1,6 @@
 //! `tidegate dry-run`
 
-use super::{ConfigArg, ExitStatus, Format, Printer, Unusable, load};
+use super::{ConfigArg, ExitStatus, Format, Printer, load_or_tell};
 use crate::clock;
 use crate::config::Config;
 use crate::decide::{self, Request, RequestAction, Response, Target};
@@ -41,16 +41,9 @@ pub(super) struct DryRunArgs {
 
 /// Decides one request with the daemon's own code.
 pub(super) fn run(args: &DryRunArgs, printer: &Printer) -> ExitStatus {
-    let config = match load(&args.config.config) {
+    let config = match load_or_tell(&args.config.config, printer) {
         Ok(loaded) => loaded.config,
-        Err(Unusable::NoFile(message)) => {
-            printer.error(&message);
-            return ExitStatus::Usage;
-        }
-        Err(Unusable::Problems(problems)) => {
-            problems.iter().for_each(|problem| printer.error(&problem.to_string()));
-            return ExitStatus::Bad;
-        }
+        Err(status) => return status,
     };
     let asked = match Asked::of(args) {
         Ok(asked) => asked,

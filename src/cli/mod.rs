@@ -107,3 +107,17 @@ fn load(path: &Path) -> Result<Loaded, Unusable> {
     }
     Config::load(path, &|name| std::env::var(name).ok()).map_err(Unusable::Problems)
 }
+
+/// Loads a configuration, or says everything that is wrong with it and how the command ends.
+fn load_or_tell(path: &Path, printer: &Printer) -> Result<Loaded, ExitStatus> {
+    load(path).map_err(|unusable| match unusable {
+        Unusable::NoFile(message) => {
+            printer.error(&message);
+            ExitStatus::Usage
+        }
+        Unusable::Problems(problems) => {
+            problems.iter().for_each(|problem| printer.error(&problem.to_string()));
+            ExitStatus::Bad
+        }
+    })
+}

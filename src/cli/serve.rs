@@ -1,7 +1,7 @@
 //! `tidegate serve`: builds the objects, connects them, and hands them to Pingora.
 
 use super::takeover::{self, Takeover};
-use super::{ConfigArg, ExitStatus, Printer, Unusable, load};
+use super::{ConfigArg, ExitStatus, Printer, load_or_tell};
 use crate::admin::Admin;
 use crate::config::{Config, Server as ServerConfig};
 use crate::proxy::app::App;
@@ -35,16 +35,9 @@ pub(super) struct ServeArgs {
 
 /// Runs the daemon until it is told to stop.
 pub(super) fn run(args: &ServeArgs, printer: &Printer) -> ExitStatus {
-    let loaded = match load(&args.config.config) {
+    let loaded = match load_or_tell(&args.config.config, printer) {
         Ok(loaded) => loaded,
-        Err(Unusable::NoFile(message)) => {
-            printer.error(&message);
-            return ExitStatus::Usage;
-        }
-        Err(Unusable::Problems(problems)) => {
-            problems.iter().for_each(|problem| printer.error(&problem.to_string()));
-            return ExitStatus::Bad;
-        }
+        Err(status) => return status,
     };
     let config = Arc::new(loaded.config);
     let level = log::start(&config.log);
