@@ -1,0 +1,1 @@
+//! What is stored, and what is not: RFC 9111 section 3.

@@ -1,0 +1,1 @@
+//! Asking the origin whether a stored response still holds: RFC 9111 section 4.3.
