@@ -12,11 +12,12 @@ use pingora::http::ResponseHeader;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate::decide::{NotStored, variance};
+use tidegate::decide::{Facts, NotStored, variance};
 use tidegate::key::PrimaryKey;
 use tidegate::lock::Uncacheable;
+use tidegate::semantics::freshness::Freshness;
 use tidegate::store::Store;
-use tidegate::store::entry::{Entry, EntryId, StoredHead};
+use tidegate::store::entry::{Entry, EntryId, StoredHead, metadata};
 use tidegate::store::memory::MemoryTier;
 
 const BODY: usize = 1024;
@@ -52,8 +53,14 @@ fn meta() -> CacheMeta {
     for (name, value) in FIELDS {
         head.append_header(name, value).expect("a field");
     }
-    let now = tidegate::clock::now();
-    CacheMeta::new(now + Duration::from_secs(3600), now, 0, 0, head)
+    let (now, facts) = (tidegate::clock::now(), facts());
+    let mut meta = metadata(head, now, &facts);
+    meta.extensions_mut().insert(facts);
+    meta
+}
+
+fn facts() -> Arc<Facts> {
+    Arc::new(Facts::of(Freshness::of_max_age(Duration::from_secs(3600), tidegate::clock::now())))
 }
 
 /// Everything in memory answers at once; a runtime would measure itself.
@@ -101,7 +108,7 @@ fn hits(c: &mut Criterion) {
     group.bench_function("insert an entry of 1 KB", |b| {
         let tier = MemoryTier::new(256 * 1024 * 1024, 64);
         let head = Arc::new(StoredHead::of(&meta));
-        let facts = Arc::default();
+        let facts = facts();
         let mut n = 0u128;
         b.iter(|| {
             n = (n + 1) % 10_000;

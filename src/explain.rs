@@ -150,14 +150,15 @@ impl ResponsePart {
             },
             ResponseAction::Store(storing) => {
                 vary.extend(storing.vary.iter().filter(|name| !vary.contains(name)).cloned().collect::<Vec<_>>());
+                let freshness = &storing.facts.freshness;
                 let named = storing.tiers.as_deref().unwrap_or(&[TierName::Memory]);
                 ResponsePart {
                     outcome: "store",
                     reason: None,
-                    ttl: seconds(storing.fresh_for),
-                    ttl_from: Some(storing.from.as_str()),
-                    stale_while_revalidate: seconds(storing.stale_while_revalidate),
-                    stale_if_error: seconds(storing.facts.stale_if_error),
+                    ttl: seconds(freshness.ttl(freshness.response_time)),
+                    ttl_from: Some(freshness.source.as_str()),
+                    stale_while_revalidate: seconds(freshness.window_while_revalidate()),
+                    stale_if_error: seconds(freshness.window_if_error()),
                     vary,
                     tags: storing.facts.tags.to_vec(),
                     tiers: named.iter().map(|tier| tier.as_str()).collect(),

@@ -9,9 +9,11 @@ use tidegate::decide::{
     self, Facts, HitVerdict, NotStored, Request, RequestAction, RequestVerdict, Response, ResponseAction, Storing,
     Target,
 };
-use tidegate::outcome::{BypassReason, ForwardReason};
+use tidegate::outcome::{BypassReason, ForwardReason, StaleReason};
 use tidegate::policy::view::EntryView;
 use tidegate::policy::{Policy, PolicySet};
+use tidegate::semantics::freshness::Freshness;
+use tidegate::semantics::reuse::StaleLimits;
 use tidegate::semantics::storable::NotStorable;
 
 /// A bucket with these settings besides match and origin.
@@ -205,77 +207,93 @@ fn only_if_cached_is_seen() {
 
 // === on a stored entry ===
 
-/// An entry of this age and so much freshness left.
-fn judge(bucket: &Bucket, policy: Option<&Policy>, fields: &[(&str, &str)], age: f64, ttl: f64) -> HitVerdict {
-    judge_with(bucket, policy, fields, age, ttl, &Facts::default())
+/// An entry of this age and so much freshness left, in seconds.
+fn judge(bucket: &Bucket, policy: Option<&Policy>, fields: &[(&str, &str)], age: i64, ttl: i64) -> HitVerdict {
+    judge_with(bucket, policy, fields, &aged(age, ttl))
 }
 
-fn judge_with(
-    bucket: &Bucket,
-    policy: Option<&Policy>,
-    fields: &[(&str, &str)],
-    age: f64,
-    ttl: f64,
-    facts: &Facts,
-) -> HitVerdict {
+fn aged(age: i64, ttl: i64) -> Freshness {
+    let seconds = |seconds: i64| Duration::from_secs(seconds.try_into().unwrap());
+    Freshness::of_max_age(seconds(age + ttl), get(&[]).view().now - seconds(age))
+}
+
+fn judge_with(bucket: &Bucket, policy: Option<&Policy>, fields: &[(&str, &str)], freshness: &Freshness) -> HitVerdict {
     let asked = get(fields);
     let verdict = asked.decide(bucket, None);
     let none = HeaderMap::new();
+    let now = asked.view().now;
     let entry = EntryView {
         status: 200,
         headers: &none,
-        age,
-        ttl,
-        stale: ttl <= 0.0,
+        age: freshness.age(now).as_secs_f64(),
+        ttl: freshness.ttl(now).as_secs_f64() - freshness.staleness(now).as_secs_f64(),
+        stale: !freshness.is_fresh(now),
         tags: &[],
         tier: "memory",
         hits: 0,
         size: 1,
     };
-    decide::hit(bucket, policy, &verdict, &asked.view(), &entry, facts).verdict
+    let limits = StaleLimits { on_disconnect: bucket.stale_on_disconnect };
+    let facts = Facts { freshness: *freshness, limits, tags: [].into() };
+    decide::hit(bucket, policy, &verdict, &asked.view(), &entry, &facts).verdict
 }
 
+const STALE: HitVerdict = HitVerdict::Revalidate(ForwardReason::Stale);
+const TOLERATED: HitVerdict = HitVerdict::ServeStale(StaleReason::MaxStale);
 const ASKED: HitVerdict = HitVerdict::Revalidate(ForwardReason::Request);
 
 #[test]
 fn a_client_may_ask_for_less_or_more_than_what_is_fresh() {
     let table = [
-        ("", 10.0, 50.0, HitVerdict::Serve),
-        ("no-cache", 10.0, 50.0, ASKED),
-        ("no-store", 10.0, 50.0, HitVerdict::Serve),
-        ("max-age=0", 10.0, 50.0, ASKED),
-        ("max-age=0", 0.0, 50.0, HitVerdict::Serve),
-        ("max-age=9", 10.0, 50.0, ASKED),
-        ("max-age=10", 10.0, 50.0, HitVerdict::Serve),
-        ("max-age=9, max-stale", 10.0, 50.0, HitVerdict::Serve),
-        ("min-fresh=50", 10.0, 50.0, HitVerdict::Serve),
-        ("min-fresh=51", 10.0, 50.0, ASKED),
-        ("max-stale", 70.0, -10.0, HitVerdict::ServeStale),
-        ("max-stale=10", 70.0, -10.0, HitVerdict::ServeStale),
-        ("max-stale=9", 70.0, -10.0, HitVerdict::Serve),
-        ("no-cache, max-stale", 70.0, -10.0, ASKED),
-        ("max-stale", 10.0, 50.0, HitVerdict::Serve),
+        ("", 10, 50, HitVerdict::Serve),
+        ("", 70, -10, STALE),
+        ("no-cache", 10, 50, ASKED),
+        // The origin was asked after the client had: that is what the client wants.
+        ("no-cache", 0, 50, HitVerdict::Serve),
+        ("no-store", 10, 50, HitVerdict::Serve),
+        ("max-age=0", 10, 50, ASKED),
+        ("max-age=0", 0, 50, HitVerdict::Serve),
+        ("max-age=9", 10, 50, ASKED),
+        ("max-age=10", 10, 50, HitVerdict::Serve),
+        ("max-age=9, max-stale", 10, 50, ASKED),
+        ("min-fresh=50", 10, 50, HitVerdict::Serve),
+        ("min-fresh=51", 10, 50, ASKED),
+        ("max-stale", 70, -10, TOLERATED),
+        ("max-stale=10", 70, -10, TOLERATED),
+        ("max-stale=9", 70, -10, STALE),
+        ("no-cache, max-stale", 70, -10, ASKED),
+        ("max-stale", 10, 50, HitVerdict::Serve),
+        ("only-if-cached", 10, 50, HitVerdict::Serve),
+        ("only-if-cached", 70, -10, HitVerdict::GatewayTimeout),
+        ("only-if-cached, max-stale", 70, -10, TOLERATED),
     ];
     for (asked, age, ttl, verdict) in table {
         assert_eq!(judge(&web(""), None, &[("cache-control", asked)], age, ttl), verdict, "{asked}, {age}, {ttl}");
     }
-    assert_eq!(judge(&web(""), None, &[("pragma", "no-cache")], 10.0, 50.0), ASKED);
+    assert_eq!(judge(&web(""), None, &[("pragma", "no-cache")], 10, 50), ASKED);
 }
 
 #[test]
 fn with_client_refetch_off_no_client_reaches_the_origin() {
     let deaf = web("client_refetch: false");
     for asked in ["no-cache", "max-age=0", "min-fresh=1000"] {
-        assert_eq!(judge(&deaf, None, &[("cache-control", asked)], 10.0, 50.0), HitVerdict::Serve, "{asked}");
+        assert_eq!(judge(&deaf, None, &[("cache-control", asked)], 10, 50), HitVerdict::Serve, "{asked}");
     }
-    assert_eq!(judge(&deaf, None, &[("cache-control", "max-stale")], 70.0, -1.0), HitVerdict::ServeStale);
+    assert_eq!(judge(&deaf, None, &[("cache-control", "max-stale")], 70, -1), TOLERATED);
 }
 
 #[test]
 fn must_revalidate_outranks_max_stale() {
-    let facts = Facts { must_revalidate: true, ..Facts::default() };
-    let asked = [("cache-control", "max-stale")];
-    assert_eq!(judge_with(&web(""), None, &asked, 70.0, -1.0, &facts), HitVerdict::Serve);
+    let strict = Freshness { must_revalidate: true, ..aged(70, -1) };
+    assert_eq!(judge_with(&web(""), None, &[("cache-control", "max-stale")], &strict), STALE);
+}
+
+#[test]
+fn what_is_stale_is_served_while_it_is_revalidated_unless_the_client_wants_it_fresh() {
+    let window = Freshness { stale_while_revalidate: Some(Duration::from_secs(5)), ..aged(70, -1) };
+    let behind = HitVerdict::ServeStale(StaleReason::WhileRevalidate);
+    assert_eq!(judge_with(&web(""), None, &[], &window), behind);
+    assert_eq!(judge_with(&web(""), None, &[("cache-control", "max-age=100")], &window), STALE);
 }
 
 #[test]
@@ -288,12 +306,12 @@ fn the_policy_comes_before_the_client() {
     ];
     for (body, verdict) in table {
         let policy = policy(&format!("return {{ hit = function(req, entry) {body} end }}"));
-        assert_eq!(judge(&web(""), Some(&policy), &[], 10.0, 50.0), verdict, "{body}");
+        assert_eq!(judge(&web(""), Some(&policy), &[], 10, 50), verdict, "{body}");
     }
     let broken = policy("return { hit = function() error('broken') end }");
-    assert_eq!(judge(&web("on_error: defaults"), Some(&broken), &[], 10.0, 50.0), HitVerdict::Serve);
+    assert_eq!(judge(&web("on_error: defaults"), Some(&broken), &[], 10, 50), HitVerdict::Serve);
     let silent = policy("return { hit = function() end }");
-    assert_eq!(judge(&web(""), Some(&silent), &[("cache-control", "no-cache")], 10.0, 50.0), ASKED);
+    assert_eq!(judge(&web(""), Some(&silent), &[("cache-control", "no-cache")], 10, 50), ASKED);
 }
 
 // === when the origin answered ===
@@ -303,7 +321,8 @@ fn the_ttl_is_the_policys_before_the_origins() {
     let policy = policy("return { response = function() return { ttl = 7 } end }");
     let cc = [("cache-control", "max-age=60")];
     let told = |policy: Option<&Policy>, fields: &[(&str, &str)]| {
-        respond(&web(""), policy, 200, fields).map(|storing| (storing.fresh_for.as_secs(), storing.from.as_str()))
+        respond(&web(""), policy, 200, fields)
+            .map(|storing| (fresh_for(&storing).as_secs(), storing.facts.freshness.source.as_str()))
     };
     assert_eq!(told(None, &cc), Ok((60, "max-age")));
     assert_eq!(told(Some(&policy), &cc), Ok((7, "policy")));
@@ -357,7 +376,7 @@ fn a_bypassed_request_stores_nothing_and_says_why() {
 fn a_failing_response_hook_stores_by_rfc_only_where_on_error_says_so() {
     let broken = policy("return { response = function() error('broken') end }");
     let stored = respond(&web("on_error: defaults"), Some(&broken), 200, &[("cache-control", "max-age=60")]);
-    assert_eq!(stored.unwrap().from.as_str(), "max-age");
+    assert_eq!(stored.unwrap().facts.freshness.source.as_str(), "max-age");
 }
 
 #[test]
@@ -385,40 +404,53 @@ fn stale_windows_are_given_in_words_and_must_revalidate_closes_them() {
     // Cache-Control, policy or none, stale-while-revalidate, stale-if-error, when disconnected
     let table = [
         ("max-age=60", None, (0, 0, hour)),
-        ("max-age=60, stale-while-revalidate=5, stale-if-error=6", None, (5, 6, hour)),
-        ("max-age=60, stale-while-revalidate=5", Some(&policy), (7, 8, hour)),
+        ("max-age=60, stale-while-revalidate=5, stale-if-error=6", None, (5, 6, 6)),
+        ("max-age=60, stale-while-revalidate=5", Some(&policy), (7, 8, 8)),
         ("max-age=60, must-revalidate, stale-if-error=6", None, (0, 0, 0)),
         ("max-age=60, must-revalidate", Some(&policy), (0, 0, 0)),
         ("max-age=60, proxy-revalidate", Some(&policy), (0, 0, 0)),
-        ("s-maxage=60, stale-if-error=6", None, (0, 6, 0)),
+        ("s-maxage=60, stale-if-error=6", None, (0, 6, 6)),
+        ("s-maxage=60", None, (0, 0, 0)),
     ];
     for (control, policy, windows) in table {
         let policy = policy.map(AsRef::as_ref);
         let storing = respond(&web(""), policy, 200, &[("cache-control", control)]).unwrap();
-        let facts = &storing.facts;
-        let seen = [storing.stale_while_revalidate, facts.stale_if_error, facts.stale_on_disconnect];
-        let [revalidate, error, disconnect] = seen.map(|window| window.as_secs());
-        assert_eq!((revalidate, error, disconnect), windows, "{control}");
+        let freshness = &storing.facts.freshness;
+        let end = |failure| {
+            let serves = |after| {
+                let now = freshness.fresh_until() + Duration::from_secs(after);
+                decide::serves_for(&get(&[]).view(), &storing.facts, failure, now).is_some()
+            };
+            (0..=hour).find(|after| !serves(*after))
+        };
+        let seen = (freshness.window_while_revalidate().as_secs(), end(Some(StatusCode::BAD_GATEWAY)), end(None));
+        assert_eq!(seen, (windows.0, Some(windows.1), Some(windows.2)), "{control}");
     }
     let off = respond(&web("stale_on_disconnect: 0"), None, 200, &[("cache-control", "max-age=60")]).unwrap();
-    assert_eq!(off.facts.stale_on_disconnect, Duration::ZERO);
+    assert_eq!(off.facts.limits.on_disconnect, Duration::ZERO);
 }
 
 #[test]
 fn what_no_cache_allows_to_store_is_never_fresh() {
     let fields = [("cache-control", "no-cache, max-age=60"), ("etag", "\"1\"")];
     let storing = respond(&web(""), None, 200, &fields).unwrap();
-    assert_eq!(storing.fresh_for, Duration::ZERO);
-    assert!(storing.facts.must_revalidate);
+    assert_eq!(fresh_for(&storing), Duration::ZERO);
+    let later = storing.facts.freshness.response_time;
+    assert_eq!(decide::serves_for(&get(&[]).view(), &storing.facts, None, later), None);
+}
+
+/// How long a response is fresh from its arrival on.
+fn fresh_for(storing: &Storing) -> Duration {
+    storing.facts.freshness.ttl(storing.facts.freshness.response_time)
 }
 
 #[test]
 fn heuristic_freshness_can_be_turned_off() {
     let fields = [("date", "Fri, 15 Jan 2027 08:00:00 GMT"), ("last-modified", "Tue, 05 Jan 2027 08:00:00 GMT")];
     let storing = respond(&web(""), None, 200, &fields).unwrap();
-    assert_eq!(storing.from.as_str(), "heuristic");
-    let off = respond(&web("heuristic: false"), None, 200, &fields).map(|storing| storing.fresh_for);
-    assert!(!matches!(off, Ok(fresh_for) if fresh_for > Duration::ZERO), "{off:?}");
+    assert_eq!(storing.facts.freshness.source.as_str(), "heuristic");
+    let off = respond(&web("heuristic: false"), None, 200, &fields).map(|storing| fresh_for(&storing));
+    assert!(!matches!(off, Ok(ttl) if ttl > Duration::ZERO), "{off:?}");
 }
 
 #[test]

@@ -7,9 +7,10 @@ use pingora::cache::CacheMeta;
 use pingora::http::ResponseHeader;
 use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tidegate::decide::Facts;
 use tidegate::key::PrimaryKey;
+use tidegate::semantics::freshness::Freshness;
 use tidegate::store::entry::{Entry, EntryId, StoredHead};
 use tidegate::store::memory::MemoryTier;
 
@@ -72,9 +73,13 @@ fn entry(n: usize, body: usize) -> (EntryId, Entry) {
     let meta = CacheMeta::new(now + Duration::from_secs(60), now, 0, 0, head);
     let key = PrimaryKey::from_uri("media", "img.example.com", "https", &format!("/albums/summer/{n}.webp?w=320"));
     let id = EntryId { primary: key.hash(), variant: None };
-    let facts = Facts { tags: vec!["media".to_owned(), "album:summer".to_owned()].into(), ..Facts::default() };
     let head = Arc::new(StoredHead::of(&meta));
-    (id, Entry::new(key.into_bytes().into(), head, Bytes::from(vec![b'x'; body]), Arc::new(facts)))
+    (id, Entry::new(key.into_bytes().into(), head, Bytes::from(vec![b'x'; body]), Arc::new(facts(now))))
+}
+
+fn facts(now: SystemTime) -> Facts {
+    let tags = ["media".to_owned(), "album:summer".to_owned()];
+    Facts { tags: tags.into(), ..Facts::of(Freshness::of_max_age(Duration::from_secs(60), now)) }
 }
 
 /// Bytes of memory that the process has now.

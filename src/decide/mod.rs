@@ -14,7 +14,7 @@ mod request;
 mod response;
 
 pub use facts::Facts;
-pub use hit::{HitVerdict, Judged, hit};
+pub use hit::{HitVerdict, Judged, hit, serves_for};
 pub use request::{Request, RequestAction, RequestVerdict, Target, host_of, lets_through, request, wants_stored_only};
 pub use response::{NotStored, Response, ResponseAction, ResponseVerdict, Storing, response};
 

@@ -8,6 +8,7 @@ use crate::outcome::BypassReason;
 use crate::policy::view::RequestView;
 use crate::policy::{Normalized, Policy, PolicyError};
 use crate::semantics::request::RequestDirectives;
+use crate::semantics::reuse::{Miss, on_miss};
 use http::{HeaderMap, Method, Uri};
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -168,7 +169,7 @@ fn path_and_query(uri: &Uri) -> &str {
 
 /// Whether the client wants a stored response or none (RFC 9111 section 5.2.1.7).
 pub fn wants_stored_only(headers: &HeaderMap) -> bool {
-    RequestDirectives::of(headers).only_if_cached
+    on_miss(&RequestDirectives::of(headers)) == Miss::GatewayTimeout
 }
 
 /// The host of `host[:port]`, lower case, without the trailing dot of a full name.

@@ -7,10 +7,11 @@ use crate::policy::decision::{ResponseDecision, TierName};
 use crate::policy::view::ResponseView;
 use crate::policy::{Policy, PolicyError};
 use crate::semantics::cache_control::ResponseControl;
-use crate::semantics::freshness::{Freshness, FreshnessInput, LifetimeSource};
+use crate::semantics::freshness::{Freshness, FreshnessInput};
+use crate::semantics::reuse::StaleLimits;
 use crate::semantics::storable::{NotStorable, StoreInput, storable};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// The origin's answer, as far as decisions about it go.
 #[derive(Debug, Clone, Copy)]
@@ -48,12 +49,6 @@ pub enum ResponseAction {
 /// How a response is stored.
 #[derive(Debug, Clone)]
 pub struct Storing {
-    /// How long it is fresh from now on.
-    pub fresh_for: Duration,
-    /// Where that came from.
-    pub from: LifetimeSource,
-    /// RFC 5861 section 3.
-    pub stale_while_revalidate: Duration,
     /// Kept beside the entry.
     pub facts: Facts,
     /// Request fields that the policy varies on besides those in `Vary`.
@@ -181,6 +176,9 @@ fn admit(
     if let Some(ttl) = wanted.ttl {
         freshness = freshness.with_policy_ttl(ttl);
     }
+    // A policy speaks for the operator, an origin for itself.
+    freshness.stale_while_revalidate = wanted.stale_while_revalidate.or(freshness.stale_while_revalidate);
+    freshness.stale_if_error = wanted.stale_if_error.or(freshness.stale_if_error);
     storable(&StoreInput {
         // The cache fetches with GET whatever a HEAD asked for.
         method: &Method::GET,
@@ -200,24 +198,11 @@ fn admit(
         return Err(NotStored::TooLarge);
     }
 
-    let must_revalidate = freshness.must_revalidate || freshness.no_cache;
-    let explicit = |policy: Option<Duration>, origin: Option<Duration>| {
-        // A policy speaks for the operator, an origin for itself; must-revalidate outranks what either of them allows.
-        policy.or(origin).filter(|_| !must_revalidate).unwrap_or_default()
-    };
-    let stale_if_error = explicit(wanted.stale_if_error, freshness.stale_if_error);
-    // s-maxage says of itself that it implies proxy-revalidate (RFC 9111 section 5.2.2.10), unless a policy set the ttl.
-    let strict = must_revalidate || (freshness.s_maxage && freshness.source != LifetimeSource::Policy);
     Ok(Storing {
-        fresh_for: if freshness.no_cache { Duration::ZERO } else { freshness.ttl(response.response_time) },
-        from: freshness.source,
-        stale_while_revalidate: explicit(wanted.stale_while_revalidate, freshness.stale_while_revalidate),
         facts: Facts {
-            stale_if_error,
-            stale_on_disconnect: if strict { Duration::ZERO } else { bucket.stale_on_disconnect },
-            must_revalidate,
+            freshness,
+            limits: StaleLimits { on_disconnect: bucket.stale_on_disconnect },
             tags: wanted.tags.into_boxed_slice(),
-            initial_age: freshness.initial_age,
         },
         vary: wanted.vary,
         tiers: wanted.tiers,

@@ -40,6 +40,8 @@ pub struct Context {
     pub forward: Option<ForwardReason>,
     /// Why a stale entry is served.
     pub stale: Option<StaleReason>,
+    /// The entry that was found may be served while another request fetches a new one.
+    pub revalidates_behind: bool,
     /// Servers that were tried in vain.
     pub tried: Vec<std::net::SocketAddr>,
     /// The server that is asked now.
@@ -120,6 +122,7 @@ impl Context {
             found: None,
             forward: None,
             stale: None,
+            revalidates_behind: false,
             tried: Vec::new(),
             server: None,
             asked: None,

@@ -313,6 +313,7 @@ impl ProxyHttp for Hooks {
             // Such a client knows no chunks (RFC 9112 section 6.1): the end of the connection is the end of the body.
             session.set_keepalive(None);
         }
+        response::ask_again_after_a_foreign_304(session, ctx)?;
         self.finish_response(session, response, ctx);
         response::frame_for_the_client(session, response);
         response::let_the_fill_run_ahead(session);

@@ -15,7 +15,7 @@ use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorSource, ErrorType, Result};
 use pingora::proxy::Session;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Gate {
     /// Checks limits, finds the bucket, and asks its policy.
@@ -121,8 +121,10 @@ impl Gate {
             ctx.verdict = ctx.verdict.take().map(|verdict| verdict.bypassed(BypassReason::NoTier));
             return;
         }
-        let wait = self.live.load().config.cache.lock.wait;
         let mut overrides = CacheOptionOverrides::default();
+        // A client that wants nothing from further away does not wait for what comes from there.
+        let stored_only = decide::wants_stored_only(&session.req_header().headers);
+        let wait = if stored_only { Duration::ZERO } else { self.live.load().config.cache.lock.wait };
         overrides.wait_timeout = Some(wait);
         session.cache.enable(self.store, None, Some(self.prediction), Some(self.lock), Some(overrides));
     }

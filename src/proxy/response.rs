@@ -13,13 +13,15 @@ use crate::outcome::{Account, BypassReason, CACHE_NAME, ForwardReason, Outcome, 
 use crate::policy::Hook;
 use crate::policy::decision::TierName;
 use crate::policy::view::CacheView;
+use crate::semantics::conditional::not_in_304;
 use crate::semantics::range::{MOST_PARTS, Requested, requested};
 use crate::semantics::update::confirms;
 use crate::store::adapter::FillHit;
 use crate::telemetry::metrics;
-use http::{HeaderName, StatusCode, Version, header};
+use http::{StatusCode, Version, header};
 use pingora::cache::{CachePhase, NoCacheReason};
 use pingora::http::ResponseHeader;
+use pingora::prelude::{Error, ErrorType, Result};
 use pingora::proxy::{RangeType, Session, range_header_filter};
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -52,13 +54,7 @@ impl Gate {
             && let Some(stored) = session.cache.maybe_cache_meta()
             && !confirms(stored.headers(), &response.headers)
         {
-            // Served once more, because the framework knows no way back from here, but with nothing of a head that is not
-            // its own, and not again.
             ctx.unconfirmed = true;
-            let names: Vec<HeaderName> = response.headers.keys().cloned().collect();
-            for name in names {
-                response.remove_header(&name);
-            }
         }
         ctx.validated = (status == 304).then(|| response.headers.clone());
         if let (true, Some(RequestAction::Bypass(reason))) = (ctx.debug, ctx.verdict.as_ref().map(|v| &v.action)) {
@@ -85,6 +81,11 @@ impl Gate {
             return;
         }
         let (outcome, account) = what_happened(session, ctx);
+        if response.status == StatusCode::NOT_MODIFIED && ctx.found.is_some() {
+            for name in not_in_304(&response.headers) {
+                response.remove_header(name);
+            }
+        }
         let stored = session.cache.maybe_cache_meta();
         let from_store = !matches!(outcome, Outcome::Miss(_) | Outcome::Bypass(_) | Outcome::Error(_));
         if from_store && let Some(meta) = stored {
@@ -186,6 +187,22 @@ pub(super) fn range_of(session: &Session, response: &mut ResponseHeader) -> Rang
         return RangeType::None;
     }
     range_header_filter(request, response, Some(MOST_PARTS + 1))
+}
+
+/// Whether the origin's 304 was about another response than the one that is stored, which answers nobody then (RFC 9111
+/// section 4.3.3). Pingora serves what is stored after any 304 and leaves only this way back: the failure of a filter,
+/// after which the request goes to the origin again, now without the cache.
+pub(super) fn ask_again_after_a_foreign_304(session: &mut Session, ctx: &mut Context) -> Result<()> {
+    if !std::mem::take(&mut ctx.unconfirmed) {
+        return Ok(());
+    }
+    session.cache.disable(NoCacheReason::Custom(NotStored::Unconfirmed.name()));
+    ctx.validated = None;
+    let mut again =
+        Error::explain(ErrorType::InvalidHTTPHeader, "a 304 that is about another response than the stored one");
+    again.as_up();
+    again.set_retry(true);
+    Err(again)
 }
 
 /// Lets the fill go on while the client that began it takes its time, so that its followers need not wait for it.

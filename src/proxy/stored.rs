@@ -17,6 +17,7 @@ use crate::policy::decision::TierName;
 use crate::policy::view::EntryView;
 use crate::semantics::range::received_part;
 use crate::store::adapter::{FillHit, StoredHit, Updates};
+use crate::store::entry::metadata;
 use http::StatusCode;
 use pingora::cache::key::HashBinary;
 use pingora::cache::predictor::CacheablePredictor;
@@ -25,7 +26,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, ErrorSource, ErrorType};
 use pingora::proxy::Session;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::SystemTime;
 
 impl Gate {
     /// What to do with an entry that was found.
@@ -37,7 +38,7 @@ impl Gate {
         is_fresh: bool,
         ctx: &mut Context,
     ) -> Option<ForcedFreshness> {
-        let found = look_at(meta, hit, ctx)?;
+        let found = look_at(hit, ctx)?;
         if let Some(following) = hit.as_any_mut().downcast_mut::<FillHit>() {
             let connection = PromptStream::of(session);
             if let Some(connection) = connection {
@@ -47,12 +48,13 @@ impl Gate {
         let site = ctx.site.clone()?;
         let verdict = ctx.verdict.as_ref()?;
         let request = session.req_header();
+        let freshness = &found.facts.freshness;
         let entry = EntryView {
             status: meta.response_header().status.as_u16(),
             headers: meta.headers(),
-            age: meta.age().as_secs_f64(),
+            age: freshness.age(ctx.now).as_secs_f64(),
             ttl: found.ttl as f64,
-            stale: !is_fresh,
+            stale: !freshness.is_fresh(ctx.now),
             tags: &found.facts.tags,
             tier: found.tier.map_or("", TierName::as_str),
             hits: found.hits,
@@ -72,25 +74,31 @@ impl Gate {
         ctx.found = Some(found);
         ctx.forward = None;
         ctx.stale = None;
-        FillLock::will_be_served_stale(
-            judged.verdict == HitVerdict::Serve
-                && !is_fresh
-                && may_revalidate_behind(meta, ctx.found.as_ref().map(|found| &*found.facts)),
-        );
+        let behind = judged.verdict == HitVerdict::ServeStale(StaleReason::WhileRevalidate);
+        ctx.revalidates_behind = behind;
+        FillLock::will_be_served_stale(behind);
         match judged.verdict {
-            HitVerdict::Serve => None,
-            HitVerdict::ServeStale => {
-                ctx.stale = Some(StaleReason::MaxStale);
+            HitVerdict::Serve => (!is_fresh).then_some(ForcedFreshness::ForceFresh),
+            HitVerdict::ServeStale(StaleReason::WhileRevalidate) => is_fresh.then_some(STALE),
+            HitVerdict::ServeStale(reason) => {
+                ctx.stale = Some(reason);
                 Some(ForcedFreshness::ForceFresh)
+            }
+            HitVerdict::Revalidate(reason) if judged.by_policy => {
+                ctx.forward = Some(reason);
+                // The policy does not want it served without the origin's word, whatever happens.
+                Some(ForcedFreshness::ForceExpired)
             }
             HitVerdict::Revalidate(reason) => {
                 ctx.forward = Some(reason);
-                Some(ForcedFreshness::ForceExpired)
+                is_fresh.then_some(STALE)
             }
             HitVerdict::Miss => {
                 ctx.forward = Some(ForwardReason::Miss);
                 Some(ForcedFreshness::ForceMiss)
             }
+            // Nothing will do; `may_ask_origin` answers it.
+            HitVerdict::GatewayTimeout => Some(ForcedFreshness::ForceMiss),
         }
     }
 
@@ -167,43 +175,37 @@ impl Gate {
             ResponseAction::Store(storing) => {
                 ctx.not_stored = None;
                 heads::dress(&storing, &mut head);
-                let stale_limit = storing.facts.stale_if_error.max(storing.facts.stale_on_disconnect);
-                let mut meta = CacheMeta::new(
-                    now + storing.fresh_for,
-                    now,
-                    whole_seconds(storing.stale_while_revalidate),
-                    whole_seconds(stale_limit),
-                    head,
-                );
-                meta.set_epoch_override(now.checked_sub(storing.facts.initial_age).unwrap_or(now));
-                meta.extensions_mut().insert(Arc::new(storing.facts));
-                if let Some(found) = ctx.found.as_ref().filter(|_| ctx.validated.is_some()) {
-                    meta.extensions_mut().insert(Updates(found.facts.clone()));
-                }
-                RespCacheable::Cacheable(meta)
+                let updates = ctx.found.as_ref().filter(|_| ctx.validated.is_some());
+                RespCacheable::Cacheable(meta_of(head, storing.facts, updates, now))
             }
         }
     }
 }
 
-/// Whether an entry that is no longer fresh is served while another request fetches a new one (RFC 5861 section 3).
-fn may_revalidate_behind(meta: &CacheMeta, facts: Option<&Facts>) -> bool {
-    facts.is_some_and(|facts| !facts.must_revalidate) && meta.serve_stale_while_revalidate(clock::now())
+/// What Pingora is told of an entry that is stale although its lifetime is not over, without more.
+const STALE: ForcedFreshness = ForcedFreshness::ForceExpiredServeStale { expired_at: None };
+
+/// A response to be stored, as Pingora wants it, with the facts that its `Storage` will ask for.
+fn meta_of(head: ResponseHeader, facts: Facts, updates: Option<&Found>, now: SystemTime) -> CacheMeta {
+    let mut meta = metadata(head, now, &facts);
+    meta.extensions_mut().insert(Arc::new(facts));
+    if let Some(found) = updates {
+        meta.extensions_mut().insert(Updates(found.facts.clone()));
+    }
+    meta
 }
 
-fn whole_seconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
-}
-
-fn look_at(meta: &CacheMeta, hit: &mut HitHandler, ctx: &Context) -> Option<Found> {
-    let ttl = clock::seconds_between(meta.fresh_until(), ctx.now);
+fn look_at(hit: &HitHandler, ctx: &Context) -> Option<Found> {
+    let left = |facts: &Facts| clock::seconds_between(facts.freshness.fresh_until(), ctx.now);
     if let Some(stored) = hit.as_any().downcast_ref::<StoredHit>() {
         let entry = stored.entry();
         let hits = entry.count_hit();
         let (facts, size) = (entry.facts.clone(), entry.body.len() as u64);
+        let ttl = left(&facts);
         return Some(Found { facts, tier: Some(stored.tier()), hits, size, ttl });
     }
     let fill = hit.as_any().downcast_ref::<FillHit>()?.fill();
+    let ttl = left(&fill.facts);
     Some(Found { facts: fill.facts.clone(), tier: None, hits: 0, size: fill.expected().unwrap_or(0), ttl })
 }
 
@@ -218,30 +220,24 @@ pub(super) fn not_modified(request: &RequestHeader, response: &ResponseHeader) -
     decide::not_modified(&request.method, &request.headers, response.status, &response.headers, clock::now())
 }
 
-/// Whether the stale entry that was found may be served, with `error` while the origin is asked behind.
+/// Whether the stale entry that was found may be served: with `error`, in the origin's place; without, while the origin is
+/// asked behind.
 pub(super) fn may_serve_stale(session: &Session, ctx: &mut Context, error: Option<&Error>) -> bool {
     let Some(found) = &ctx.found else { return false };
-    if found.facts.must_revalidate {
-        return false;
-    }
     let Some(error) = error else {
-        ctx.stale = Some(StaleReason::WhileRevalidate);
-        return true;
+        ctx.stale = ctx.revalidates_behind.then_some(StaleReason::WhileRevalidate);
+        return ctx.revalidates_behind;
     };
-    let Some(meta) = session.cache.maybe_cache_meta() else { return false };
-    let stale_for = clock::now().duration_since(meta.fresh_until()).unwrap_or_default();
-    let (reason, limit) = match error.etype() {
-        ErrorType::HTTPStatus(status) if *error.esource() == ErrorSource::Upstream => {
-            (StaleReason::IfError(*status), found.facts.stale_if_error)
-        }
-        _ if *error.esource() == ErrorSource::Upstream => {
-            (StaleReason::Disconnected, found.facts.stale_if_error.max(found.facts.stale_on_disconnect))
-        }
-        _ => return false,
-    };
-    if stale_for > limit {
+    if *error.esource() != ErrorSource::Upstream {
         return false;
     }
-    ctx.stale = Some(reason);
-    true
+    let failure = match error.etype() {
+        ErrorType::HTTPStatus(status) => StatusCode::from_u16(*status).ok(),
+        _ => None,
+    };
+    let reason = decide::serves_for(&ctx.view(session.req_header()), &found.facts, failure, clock::now());
+    if reason.is_some() {
+        ctx.stale = reason;
+    }
+    reason.is_some()
 }

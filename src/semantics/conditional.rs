@@ -123,7 +123,7 @@ fn none_match_fails(request: &HeaderMap, stored: &HeaderMap) -> bool {
 }
 
 /// Representation metadata that a 304 leaves out, because the client has it (RFC 9110 section 15.4.5).
-const NOT_IN_304: [HeaderName; 9] = [
+static NOT_IN_304: [HeaderName; 9] = [
     header::CONTENT_DISPOSITION,
     header::CONTENT_ENCODING,
     header::CONTENT_LANGUAGE,
@@ -135,66 +135,14 @@ const NOT_IN_304: [HeaderName; 9] = [
     HeaderName::from_static("repr-digest"),
 ];
 
-/// Turns the fields of the 200 that would be served into those of a 304 (RFC 9110 section 15.4.5).
+/// The fields of the 200 that would be served that its 304 goes without (RFC 9110 section 15.4.5).
 ///
 /// `Cache-Control`, `Content-Location`, `Date`, `ETag`, `Expires` and `Vary` must stay. So do fields that are not about
 /// the representation: what a policy adds, or what a browser checks on every response (CORS). `Last-Modified` stays
 /// only where there is no `ETag` to identify the representation.
-pub fn keep_fields_of_304(response: &mut HeaderMap) {
-    for name in NOT_IN_304 {
-        response.remove(name);
-    }
-    if response.contains_key(header::ETAG) {
-        response.remove(header::LAST_MODIFIED);
-    }
-}
-
-/// What a stored response offers to ask the origin with.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Validators {
-    /// `ETag`, as the origin spelled it.
-    pub etag: Option<HeaderValue>,
-    /// `Last-Modified`, as the origin spelled it.
-    pub last_modified: Option<HeaderValue>,
-}
-
-impl Validators {
-    /// The validators of a stored response.
-    pub fn of(stored: &HeaderMap) -> Self {
-        let value = |name| stored.get(name).filter(|value| !value.as_bytes().trim_ascii().is_empty()).cloned();
-        Validators { etag: value(header::ETAG), last_modified: value(header::LAST_MODIFIED) }
-    }
-
-    /// There is nothing to ask with: fetch it whole.
-    pub fn is_empty(&self) -> bool {
-        self.etag.is_none() && self.last_modified.is_none()
-    }
-
-    /// Makes a request conditional on the stored response (RFC 9111 section 4.3.1): tag and date are both sent. The
-    /// client's own conditions and range are removed: they are answered from the entry afterwards.
-    pub fn apply(&self, request: &mut HeaderMap) {
-        remove_conditions(request);
-        if let Some(etag) = &self.etag {
-            request.insert(header::IF_NONE_MATCH, etag.clone());
-        }
-        if let Some(last_modified) = &self.last_modified {
-            request.insert(header::IF_MODIFIED_SINCE, last_modified.clone());
-        }
-    }
-}
-
-/// Removes everything that could make the origin answer with less than the whole response.
-pub fn remove_conditions(request: &mut HeaderMap) {
-    for name in [
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_MATCH,
-        header::IF_UNMODIFIED_SINCE,
-        header::IF_RANGE,
-        header::RANGE,
-    ] {
-        request.remove(name);
-    }
+pub fn not_in_304(response: &HeaderMap) -> impl Iterator<Item = &'static HeaderName> + use<> {
+    let identified = response.contains_key(header::ETAG);
+    NOT_IN_304.iter().chain(identified.then_some(&header::LAST_MODIFIED))
 }
 
 #[cfg(test)]

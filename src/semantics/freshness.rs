@@ -123,10 +123,27 @@ impl Freshness {
         }
     }
 
-    /// Replaces the lifetime by a policy's `ttl`, which counts from the arrival of the response, however old it was.
+    /// What `max-age` alone says of a response that arrives as new as can be.
+    pub fn of_max_age(lifetime: Duration, response_time: SystemTime) -> Self {
+        Freshness {
+            lifetime,
+            source: LifetimeSource::MaxAge,
+            initial_age: Duration::ZERO,
+            response_time,
+            stale_while_revalidate: None,
+            stale_if_error: None,
+            must_revalidate: false,
+            s_maxage: false,
+            no_cache: false,
+        }
+    }
+
+    /// Replaces the lifetime by a policy's `ttl`, which counts from the arrival of the response, however old it was. What
+    /// `s-maxage` says besides its number goes with it.
     #[must_use]
     pub fn with_policy_ttl(self, ttl: Duration) -> Self {
-        Freshness { lifetime: self.initial_age.saturating_add(ttl), source: LifetimeSource::Policy, ..self }
+        let lifetime = self.initial_age.saturating_add(ttl);
+        Freshness { lifetime, source: LifetimeSource::Policy, s_maxage: false, ..self }
     }
 
     /// Current age (section 4.2.3). A clock that was set back counts as standing still.
@@ -139,9 +156,35 @@ impl Freshness {
         self.lifetime > self.age(now)
     }
 
-    /// What is left of the lifetime; zero once stale.
+    /// How long it may still be served without asking the origin; zero once stale, and for what says `no-cache`.
     pub fn ttl(&self, now: SystemTime) -> Duration {
-        self.lifetime.saturating_sub(self.age(now))
+        if self.no_cache { Duration::ZERO } else { self.lifetime.saturating_sub(self.age(now)) }
+    }
+
+    /// When it stops being fresh.
+    pub fn fresh_until(&self) -> SystemTime {
+        let ttl = self.ttl(self.response_time);
+        // What is fresh beyond the end of time is fresh for long enough.
+        self.response_time.checked_add(ttl).unwrap_or(self.response_time + Duration::from_secs(MAX_SECONDS.into()))
+    }
+
+    /// When it would have been made if its age were its time since then: what an age can be counted from.
+    pub fn epoch(&self) -> SystemTime {
+        self.response_time.checked_sub(self.initial_age).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// How long after its lifetime it may be served while it is revalidated.
+    pub fn window_while_revalidate(&self) -> Duration {
+        self.stale_while_revalidate.filter(|_| self.may_be_stale()).unwrap_or_default()
+    }
+
+    /// How long after its lifetime it may be served instead of an error.
+    pub fn window_if_error(&self) -> Duration {
+        self.stale_if_error.filter(|_| self.may_be_stale()).unwrap_or_default()
+    }
+
+    fn may_be_stale(&self) -> bool {
+        !self.must_revalidate && !self.no_cache
     }
 
     /// How long it has been stale; zero while fresh.

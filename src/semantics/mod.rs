@@ -11,10 +11,10 @@
 //! **An entry is found** by key and, where its `Vary` or the policy names fields, by [`vary::variance`].
 //! [`reuse::may_reuse`] compares its [`freshness::Freshness`] with the client's wishes: serve it, serve it stale, ask
 //! the origin first, or answer 504 because the client wants nothing from further away. Before it is sent,
-//! [`conditional::not_modified`] may turn it into a 304 ([`conditional::keep_fields_of_304`]), and
+//! [`conditional::not_modified`] may turn it into a 304 ([`conditional::not_in_304`]), and
 //! [`range::requested`] into a part of it. [`fields::set_age`] tells how old it is.
 //!
-//! **The origin is asked again** with [`conditional::Validators::apply`]. Its 304 counts if [`update::confirms`] says
+//! **The origin is asked again** with both validators, by the framework. Its 304 counts if [`update::confirms`] says
 //! so; [`update::update_stored`] merges it, and freshness is computed anew from the merged head. A `HEAD` can do the same
 //! by [`update::head_update`]. When the origin fails, [`reuse::may_serve_stale`] says whether the entry may stand in.
 //!
@@ -40,7 +40,7 @@
 //! | RFC 9110 13.1.5, `If-Range`; 14.2, `Range` | [`range::requested`] |
 //! | RFC 9110 14.4, `Content-Range` | [`range::content_range`], [`range::received_part`] |
 //! | RFC 9110 15.1, heuristically cacheable | [`freshness::heuristically_cacheable`] |
-//! | RFC 9110 15.4.5, 304 | [`conditional::keep_fields_of_304`] |
+//! | RFC 9110 15.4.5, 304 | [`conditional::not_in_304`] |
 //! | RFC 9110 15.5.17, 416 | [`range::content_range_of_416`] |
 //! | RFC 9111 3, storing; 3.5, authorization | [`storable::storable`] |
 //! | RFC 9111 3.1, fields not stored | [`fields::strip_for_storing`] |
@@ -49,7 +49,6 @@
 //! | RFC 9111 4.1, variants | [`vary::variance`], [`vary::append_selecting`] |
 //! | RFC 9111 4.2, freshness and age; 5.1; 5.3 | [`freshness::Freshness`] |
 //! | RFC 9111 4.2.4, stale; RFC 5861 | [`reuse::may_serve_stale`] |
-//! | RFC 9111 4.3.1, asking the origin | [`conditional::Validators`] |
 //! | RFC 9111 4.3.4, 304 received | [`update::confirms`] |
 //! | RFC 9111 4.3.5, `HEAD` | [`update::head_update`] |
 //! | RFC 9111 4.4, invalidation | [`invalidation::invalidates`] |

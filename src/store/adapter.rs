@@ -28,8 +28,11 @@ fn id_of_compact(key: &CompactCacheKey) -> EntryId {
 }
 
 /// What was decided about a response, as `response_cache_filter` left it in the metadata.
-fn facts_of(meta: &CacheMeta) -> Arc<Facts> {
-    meta.extensions().get::<Arc<Facts>>().cloned().unwrap_or_default()
+fn facts_of(meta: &CacheMeta) -> Result<Arc<Facts>> {
+    let facts = meta.extensions().get::<Arc<Facts>>().cloned();
+    facts.ok_or_else(|| {
+        Error::explain(ErrorType::InternalError, "a response is to be stored that was not decided about")
+    })
 }
 
 impl Store {
@@ -58,14 +61,14 @@ impl Storage for Store {
     async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
         let id = id_of(key);
         if let Some(fill) = self.joinable_fill(&id, key.primary_key()) {
-            return Ok(Some((fill.head.to_meta(), Box::new(FillHit::new(fill.reader(false))))));
+            return Ok(Some((fill.head.to_meta(&fill.facts), Box::new(FillHit::new(fill.reader(false))))));
         }
         let Some(entry) = self.memory.get(&id, key.primary_key()) else {
             self.counters.miss.inc();
             return Ok(None);
         };
         self.counters.hit.inc();
-        Ok(Some((entry.head.to_meta(), Box::new(StoredHit::new(entry, TierName::Memory)))))
+        Ok(Some((entry.head.to_meta(&entry.facts), Box::new(StoredHit::new(entry, TierName::Memory)))))
     }
 
     async fn lookup_streaming_write(
@@ -78,7 +81,7 @@ impl Storage for Store {
         let fills = self.fills.read();
         let under_way = fills.get(&id).into_iter().flatten();
         let own = under_way.rev().find(|fill| Some(tag_of(fill).as_slice()) == streaming_write_tag);
-        Ok(own.map(|fill| (fill.head.to_meta(), Box::new(FillHit::new(fill.reader(true))) as HitHandler)))
+        Ok(own.map(|fill| (fill.head.to_meta(&fill.facts), Box::new(FillHit::new(fill.reader(true))) as HitHandler)))
     }
 
     async fn get_miss_handler(
@@ -88,7 +91,7 @@ impl Storage for Store {
         _trace: &SpanHandle,
     ) -> Result<MissHandler> {
         let id = id_of(key);
-        let (head, facts) = (Arc::new(StoredHead::of(meta)), facts_of(meta));
+        let (head, facts) = (Arc::new(StoredHead::of(meta)), facts_of(meta)?);
         let expected = content_length(meta);
         let fill = Fill::new(key.primary_key().into(), head, facts, expected, (**self.limits.load()).clone());
         let fill = self.begin(id, fill);
@@ -114,7 +117,7 @@ impl Storage for Store {
         if !is_meant {
             return Ok(false);
         }
-        self.keep(id, entry.with_head(Arc::new(StoredHead::of(meta)), facts_of(meta)));
+        self.keep(id, entry.with_head(Arc::new(StoredHead::of(meta)), facts_of(meta)?));
         Ok(true)
     }
 

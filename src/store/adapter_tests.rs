@@ -1,6 +1,8 @@
 use super::*;
 use crate::decide::NotStored;
 use crate::lock::Uncacheable;
+use crate::semantics::freshness::Freshness;
+use crate::store::entry::metadata;
 use crate::store::memory::MemoryTier;
 use pingora::cache::trace::Span;
 use pingora::http::ResponseHeader;
@@ -29,7 +31,10 @@ fn meta(length: Option<usize>, version: &str) -> CacheMeta {
         head.insert_header("content-length", length).unwrap();
     }
     let now = crate::clock::now();
-    CacheMeta::new(now + Duration::from_secs(60), now, 0, 0, head)
+    let facts = Facts::of(Freshness::of_max_age(Duration::from_secs(60), now));
+    let mut meta = metadata(head, now, &facts);
+    meta.extensions_mut().insert(Arc::new(facts));
+    meta
 }
 
 async fn begin(store: &'static Store, path: &str, length: Option<usize>) -> MissHandler {

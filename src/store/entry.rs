@@ -6,7 +6,7 @@ use pingora::cache::CacheMeta;
 use pingora::http::ResponseHeader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Finds an entry: the hash of its key and, for a variant other than the first, the hash of its varying fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,45 +17,25 @@ pub struct EntryId {
     pub variant: Option<u128>,
 }
 
-/// Head and freshness of a stored response: what Pingora's metadata says, in a form that can be copied.
+/// Head of a stored response: of what Pingora's metadata says, the part that [`Facts`] do not say.
 #[derive(Debug)]
 pub struct StoredHead {
     header: ResponseHeader,
-    fresh_until: SystemTime,
     /// When this response, or the one that it replaced, was first stored: variants older than that belong to a response
     /// that was purged.
     since: SystemTime,
-    /// What the age counts from.
-    epoch: SystemTime,
-    stale_while_revalidate: u32,
-    stale_limit: u32,
     variance: Option<[u8; 16]>,
 }
 
 impl StoredHead {
     /// Copies what is to be kept.
     pub fn of(meta: &CacheMeta) -> Self {
-        StoredHead {
-            header: meta.response_header_copy(),
-            fresh_until: meta.fresh_until(),
-            since: meta.provenance(),
-            epoch: meta.epoch(),
-            stale_while_revalidate: meta.stale_while_revalidate_sec(),
-            stale_limit: meta.stale_if_error_sec(),
-            variance: meta.variance(),
-        }
+        StoredHead { header: meta.response_header_copy(), since: meta.provenance(), variance: meta.variance() }
     }
 
     /// As Pingora wants it.
-    pub fn to_meta(&self) -> CacheMeta {
-        let mut meta = CacheMeta::new(
-            self.fresh_until,
-            self.since,
-            self.stale_while_revalidate,
-            self.stale_limit,
-            self.header.clone(),
-        );
-        meta.set_epoch_override(self.epoch);
+    pub fn to_meta(&self, facts: &Facts) -> CacheMeta {
+        let mut meta = metadata(self.header.clone(), self.since, facts);
         if let Some(variance) = self.variance {
             meta.set_variance(variance);
         }
@@ -66,6 +46,23 @@ impl StoredHead {
     pub fn headers(&self) -> &http::HeaderMap {
         &self.header.headers
     }
+}
+
+/// What Pingora is told of a response that was first stored at `since`.
+///
+/// How long a stale response may stand in for the origin is asked of us each time; Pingora would not ask without a window
+/// that is open.
+pub fn metadata(header: ResponseHeader, since: SystemTime, facts: &Facts) -> CacheMeta {
+    let freshness = &facts.freshness;
+    let behind = whole_seconds(freshness.window_while_revalidate());
+    let mut meta = CacheMeta::new(freshness.fresh_until(), since, behind, u32::MAX, header);
+    meta.set_epoch_override(freshness.epoch());
+    meta
+}
+
+/// Rounded up: how much of it is open is asked of us in the end.
+fn whole_seconds(window: Duration) -> u32 {
+    u32::try_from(window.as_secs() + u64::from(window.subsec_nanos() > 0)).unwrap_or(u32::MAX)
 }
 
 /// A complete stored response. Sealed by construction: only a fill that ended as its framing promised becomes one.

@@ -1,4 +1,6 @@
 use super::*;
+use crate::decide::Facts;
+use crate::semantics::freshness::Freshness;
 use pingora::cache::CacheMeta;
 use pingora::http::ResponseHeader;
 use std::task::{Context, Poll};
@@ -22,7 +24,7 @@ fn fill(expected: Option<u64>, limits: &FillLimits) -> Arc<Fill> {
     let now = crate::clock::now();
     let head = ResponseHeader::build_no_case(200, None).unwrap();
     let head = Arc::new(StoredHead::of(&CacheMeta::new(now, now, 0, 0, head)));
-    Arc::new(Fill::new(b"key".as_slice().into(), head, Arc::default(), expected, limits.clone()))
+    Arc::new(Fill::new(b"key".as_slice().into(), head, Arc::new(facts()), expected, limits.clone()))
 }
 
 fn mebibytes(n: u64) -> Bytes {
@@ -245,4 +247,8 @@ async fn what_is_to_be_done_before_a_wait_is_done_only_before_a_wait() {
     }
     fill.seal().unwrap();
     assert_eq!(waiting.await.unwrap(), Ok(None));
+}
+
+fn facts() -> Facts {
+    Facts::of(Freshness::of_max_age(Duration::from_secs(60), crate::clock::now()))
 }

@@ -1,8 +1,11 @@
 use super::*;
+use crate::decide::Facts;
+use crate::semantics::freshness::Freshness;
 use crate::store::entry::StoredHead;
 use bytes::Bytes;
 use pingora::cache::CacheMeta;
 use pingora::http::ResponseHeader;
+use std::time::Duration;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -10,7 +13,7 @@ fn entry(key: &[u8], length: usize) -> Arc<Entry> {
     let now = crate::clock::now();
     let head = ResponseHeader::build_no_case(200, None).unwrap();
     let head = Arc::new(StoredHead::of(&CacheMeta::new(now, now, 0, 0, head)));
-    Arc::new(Entry::new(key.into(), head, Bytes::from(vec![b'x'; length]), Arc::default()))
+    Arc::new(Entry::new(key.into(), head, Bytes::from(vec![b'x'; length]), Arc::new(facts())))
 }
 
 fn id(primary: u128, variant: Option<u128>) -> EntryId {
@@ -107,4 +110,8 @@ fn the_parts_of_an_id_spread_over_the_table() {
     }
     // Two of the variants of keys 1, 2 and 1 << 64 are the same ones.
     assert_eq!(hashes.len(), 17);
+}
+
+fn facts() -> Facts {
+    Facts::of(Freshness::of_max_age(Duration::from_secs(60), crate::clock::now()))
 }
