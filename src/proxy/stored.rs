@@ -102,6 +102,13 @@ impl Gate {
         }
     }
 
+    /// Forgets the entry that was found, unless another one took its place.
+    fn forget_found(&self, session: &Session, ctx: &Context) {
+        if let (Some(key), Some(found)) = (session.cache.maybe_cache_key(), &ctx.found) {
+            self.store.discard(key, &found.facts);
+        }
+    }
+
     /// Whether the origin's response is stored, and for how long.
     pub(super) fn admit_response(
         &self,
@@ -123,9 +130,7 @@ impl Gate {
             return cannot;
         }
         if ctx.unconfirmed {
-            if let (Some(key), Some(found)) = (session.cache.maybe_cache_key(), &ctx.found) {
-                self.store.discard(key, &found.facts);
-            }
+            self.forget_found(session, ctx);
             ctx.not_stored = Some(NotStored::Unconfirmed.to_string());
             return RespCacheable::Uncacheable(heads::no_cache_reason(&NotStored::Unconfirmed));
         }
@@ -169,6 +174,10 @@ impl Gate {
         self.note_inputs(ctx);
         match decided.action {
             ResponseAction::Pass(reason) => {
+                if ctx.validated.is_some() {
+                    // What is stored says by now that it must not be.
+                    self.forget_found(session, ctx);
+                }
                 ctx.not_stored = Some(reason.to_string());
                 RespCacheable::Uncacheable(heads::no_cache_reason(&reason))
             }

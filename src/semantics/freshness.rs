@@ -161,11 +161,13 @@ impl Freshness {
         if self.no_cache { Duration::ZERO } else { self.lifetime.saturating_sub(self.age(now)) }
     }
 
-    /// When it stops being fresh.
+    /// When it stops being fresh; for what says `no-cache`, when it came.
     pub fn fresh_until(&self) -> SystemTime {
-        let ttl = self.ttl(self.response_time);
+        if self.no_cache {
+            return self.response_time;
+        }
         // What is fresh beyond the end of time is fresh for long enough.
-        self.response_time.checked_add(ttl).unwrap_or(self.response_time + Duration::from_secs(MAX_SECONDS.into()))
+        self.epoch().checked_add(self.lifetime).unwrap_or(self.response_time + Duration::from_secs(MAX_SECONDS.into()))
     }
 
     /// When it would have been made if its age were its time since then: what an age can be counted from.
