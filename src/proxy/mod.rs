@@ -298,7 +298,7 @@ impl ProxyHttp for Hooks {
     }
 
     fn should_serve_stale(&self, session: &mut Session, ctx: &mut Box<Context>, error: Option<&Error>) -> bool {
-        stored::may_serve_stale(session, ctx, error)
+        self.may_serve_stale(session, ctx, error)
     }
 
     async fn response_filter(

@@ -24,7 +24,6 @@ use pingora::http::ResponseHeader;
 use pingora::prelude::{Error, ErrorType, Result};
 use pingora::proxy::{RangeType, Session, range_header_filter};
 use std::borrow::Cow;
-use std::fmt::Write;
 
 impl Gate {
     /// Looks at the origin's answer as it comes in.
@@ -33,35 +32,36 @@ impl Gate {
         if response.status.is_informational() {
             return;
         }
-        let status = response.status.as_u16();
-        ctx.origin_status = Some(status);
-        ctx.origin_micros = ctx.asked.map(|(at, _)| at.elapsed().as_micros() as u64);
-        if let Some(site) = &ctx.site {
-            let mut code = itoa(status);
-            let name = site.upstream.origin.name.as_str();
-            metrics().origin_requests.with_label_values(&[name, code.as_str()]).inc();
-            code.clear();
-            if let Some(server) = ctx.server {
-                site.upstream.report(server, true);
-            }
-        }
+        self.note_answer(response.status, ctx);
         self.invalidate(session, response, ctx);
         if !response.headers.contains_key(header::DATE) {
             // RFC 9110 section 6.6.1: a recipient with a clock records when it came.
             let _ = response.insert_header(header::DATE, httpdate::fmt_http_date(clock::now()));
         }
-        if status == 304
+        if response.status == StatusCode::NOT_MODIFIED
             && let Some(stored) = session.cache.maybe_cache_meta()
             && !confirms(stored.headers(), &response.headers)
         {
             ctx.unconfirmed = true;
         }
-        ctx.validated = (status == 304).then(|| response.headers.clone());
+        ctx.validated = (response.status == StatusCode::NOT_MODIFIED).then(|| response.headers.clone());
         if let (true, Some(RequestAction::Bypass(reason))) = (ctx.debug, ctx.verdict.as_ref().map(|v| &v.action)) {
             // The framework does not ask about the response to a request that the cache stays out of.
             let passed = ResponseAction::Pass(NotStored::Bypassed(reason.clone()));
             let decided = ResponseVerdict { action: passed, error: None };
             ctx.response_told = Some((ResponsePart::of(&decided, &response.headers), None));
+        }
+    }
+
+    /// Notes that the origin answered, and what.
+    pub(super) fn note_answer(&self, status: StatusCode, ctx: &mut Context) {
+        ctx.origin_status = Some(status.as_u16());
+        ctx.origin_micros = ctx.asked.map(|(at, _)| at.elapsed().as_micros() as u64);
+        let Some(site) = &ctx.site else { return };
+        let name = site.upstream.origin.name.as_str();
+        metrics().origin_requests.with_label_values(&[name, status.as_str()]).inc();
+        if let Some(server) = ctx.server {
+            site.upstream.report(server, true);
         }
     }
 
@@ -220,12 +220,6 @@ pub(super) fn let_the_fill_run_ahead(session: &mut Session) {
     if fill.will_be_kept() {
         session.set_proxy_tasks_enabled(true);
     }
-}
-
-fn itoa(status: u16) -> String {
-    let mut out = String::with_capacity(3);
-    let _ = write!(out, "{status}");
-    out
 }
 
 /// Ours after those of the caches nearer to the origin (RFC 9211 section 2).

@@ -229,24 +229,31 @@ pub(super) fn not_modified(request: &RequestHeader, response: &ResponseHeader) -
     decide::not_modified(&request.method, &request.headers, response.status, &response.headers, clock::now())
 }
 
-/// Whether the stale entry that was found may be served: with `error`, in the origin's place; without, while the origin is
-/// asked behind.
-pub(super) fn may_serve_stale(session: &Session, ctx: &mut Context, error: Option<&Error>) -> bool {
-    let Some(found) = &ctx.found else { return false };
-    let Some(error) = error else {
-        ctx.stale = ctx.revalidates_behind.then_some(StaleReason::WhileRevalidate);
-        return ctx.revalidates_behind;
-    };
-    if *error.esource() != ErrorSource::Upstream {
-        return false;
+impl Gate {
+    /// Whether the stale entry that was found may be served: with `error`, in the origin's place; without, while the
+    /// origin is asked behind.
+    pub(super) fn may_serve_stale(&self, session: &Session, ctx: &mut Context, error: Option<&Error>) -> bool {
+        let Some(found) = &ctx.found else { return false };
+        let Some(error) = error else {
+            ctx.stale = ctx.revalidates_behind.then_some(StaleReason::WhileRevalidate);
+            return ctx.revalidates_behind;
+        };
+        if *error.esource() != ErrorSource::Upstream {
+            return false;
+        }
+        let failure = match error.etype() {
+            ErrorType::HTTPStatus(status) => StatusCode::from_u16(*status).ok(),
+            _ => None,
+        };
+        let Some(reason) = decide::serves_for(&ctx.view(session.req_header()), &found.facts, failure, clock::now())
+        else {
+            return false;
+        };
+        if let Some(status) = failure {
+            // Nothing else sees an answer in whose place a stored one is served.
+            self.note_answer(status, ctx);
+        }
+        ctx.stale = Some(reason);
+        true
     }
-    let failure = match error.etype() {
-        ErrorType::HTTPStatus(status) => StatusCode::from_u16(*status).ok(),
-        _ => None,
-    };
-    let reason = decide::serves_for(&ctx.view(session.req_header()), &found.facts, failure, clock::now());
-    if reason.is_some() {
-        ctx.stale = reason;
-    }
-    reason.is_some()
 }

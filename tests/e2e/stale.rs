@@ -168,3 +168,14 @@ async fn the_hit_hook_can_set_an_entry_aside() {
     let after = proxy.get("/a").await;
     assert_eq!((after.text().as_str(), after.is_hit()), ("new", true));
 }
+
+#[tokio::test]
+async fn an_error_that_a_stale_answer_hides_is_counted() {
+    let origin = Origin::start().await;
+    let stored = Reply::ok("old").header("cache-control", "max-age=60, stale-if-error=600").header("age", "100");
+    origin.on_each("/a", [stored, Reply::status(503)]);
+    let proxy = Proxy::plain(&origin).await;
+    proxy.get("/a").await;
+    assert_eq!(proxy.get("/a").await.text(), "old");
+    assert_eq!(proxy.metrics().await.sum("tidegate_origin_requests_total", "status=\"503\""), 1.0);
+}
