@@ -15,10 +15,12 @@
 
 pub mod account;
 pub mod app;
+pub mod backlog;
 pub mod context;
 mod failures;
 pub mod fault;
 mod heads;
+pub mod leader;
 mod policies;
 pub mod prediction;
 pub mod prompt;
@@ -315,7 +317,7 @@ impl ProxyHttp for Hooks {
         }
         self.finish_response(session, response, ctx);
         response::frame_for_the_client(session, response);
-        response::let_the_fill_run_ahead(session);
+        leader::let_the_fill_run_ahead(session);
         Ok(())
     }
 

@@ -15,7 +15,6 @@ use crate::policy::decision::TierName;
 use crate::policy::view::CacheView;
 use crate::semantics::range::{MOST_PARTS, Requested, requested};
 use crate::semantics::update::confirms;
-use crate::store::adapter::FillHit;
 use crate::telemetry::metrics;
 use http::{HeaderName, StatusCode, Version, header};
 use pingora::cache::{CachePhase, NoCacheReason};
@@ -186,23 +185,6 @@ pub(super) fn range_of(session: &Session, response: &mut ResponseHeader) -> Rang
         return RangeType::None;
     }
     range_header_filter(request, response, Some(MOST_PARTS + 1))
-}
-
-/// Lets the fill go on while the client that began it takes its time, so that its followers need not wait for it.
-///
-/// Only where what piles up is bounded: a body that says that it is short enough to be kept. A body that may turn out too
-/// long to be kept is fetched for nobody once its client has left.
-pub(super) fn let_the_fill_run_ahead(session: &mut Session) {
-    let left =
-        session.stream().and_then(|stream| stream.as_any().downcast_ref::<PromptStream>()).map(PromptStream::left);
-    let reader = session.cache.miss_body_reader().and_then(|reader| reader.as_any().downcast_ref::<FillHit>());
-    let Some(fill) = reader.map(FillHit::fill) else { return };
-    if let Some(left) = left {
-        fill.watch_leader(left);
-    }
-    if fill.will_be_kept() {
-        session.set_proxy_tasks_enabled(true);
-    }
 }
 
 fn itoa(status: u16) -> String {

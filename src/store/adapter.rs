@@ -2,7 +2,7 @@
 
 use super::Store;
 use super::entry::{Entry, EntryId, StoredHead};
-use super::fill::{BeforeWaiting, Fill, FillReader, Filled};
+use super::fill::{BeforeWaiting, Fill, FillReader, Filled, Room};
 use crate::decide::Facts;
 use crate::policy::decision::TierName;
 use async_trait::async_trait;
@@ -230,6 +230,11 @@ impl FillHit {
     /// Has something done before each wait for the fill to go on.
     pub fn before_waiting(&mut self, what: Arc<dyn BeforeWaiting>) {
         self.before_waiting = Some(what);
+    }
+
+    /// Takes a piece only while there is room for it.
+    pub fn wait_for_room(&mut self, room: Arc<dyn Room>) {
+        self.reader.wait_for_room(room);
     }
 
     /// What is followed.
