@@ -31,7 +31,7 @@ use tokio::sync::Notify;
 const WINDOW: u64 = 4 * 1024 * 1024;
 
 /// Largest piece handed out at once by an overflowing fill, so that its own reader catches up in few steps.
-const GATHER: usize = 1024 * 1024;
+const GATHER: usize = 512 * 1024;
 
 /// A response on its way.
 #[derive(Debug)]

@@ -110,11 +110,14 @@ impl FillReader {
         let mut taken = 1;
         let mut piece = piece;
         if state.overflowed && state.pieces.len() > at + 1 {
-            let mut gathered = BytesMut::from(piece.as_ref());
-            while let Some(more) = state.pieces.get(at + taken).filter(|more| gathered.len() + more.len() <= GATHER) {
-                gathered.extend_from_slice(more);
+            let mut length = piece.len();
+            while let Some(more) = state.pieces.get(at + taken).filter(|more| length + more.len() <= GATHER) {
+                length += more.len();
                 taken += 1;
             }
+            // In one go: a buffer that grows leaves one of each size behind.
+            let mut gathered = BytesMut::with_capacity(length);
+            state.pieces.range(at..at + taken).for_each(|piece| gathered.extend_from_slice(piece));
             piece = gathered.freeze();
         }
         self.next += taken as u64;
