@@ -17,6 +17,7 @@ pub mod account;
 pub mod app;
 pub mod backlog;
 pub mod context;
+pub mod crowd;
 mod failures;
 pub mod fault;
 mod heads;
@@ -252,12 +253,14 @@ impl ProxyHttp for Hooks {
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Box<Context>,
         error: Box<Error>,
     ) -> Box<Error> {
-        self.connect_failed(ctx, error)
+        let error = self.connect_failed(ctx, error);
+        self.note_error(session, &error);
+        error
     }
 
     fn error_while_proxy(
@@ -268,7 +271,9 @@ impl ProxyHttp for Hooks {
         ctx: &mut Box<Context>,
         client_reused: bool,
     ) -> Box<Error> {
-        self.origin_failed(session, ctx, error, client_reused)
+        let error = self.origin_failed(session, ctx, error, client_reused);
+        self.note_error(session, &error);
+        error
     }
 
     async fn upstream_request_filter(
@@ -300,6 +305,9 @@ impl ProxyHttp for Hooks {
     }
 
     fn should_serve_stale(&self, session: &mut Session, ctx: &mut Box<Context>, error: Option<&Error>) -> bool {
+        if let Some(error) = error {
+            self.note_error(session, error);
+        }
         stored::may_serve_stale(session, ctx, error)
     }
 

@@ -213,7 +213,11 @@ fn what_happened(session: &Session, ctx: &Context) -> (Outcome, Account) {
     let mut account = Account { forward_status: ctx.origin_status, detail: policy_error, ..Account::default() };
     let outcome = match cache.phase() {
         CachePhase::Hit => match (tier, ctx.stale) {
-            (Some(tier), Some(reason)) => Outcome::Stale(tier, reason),
+            (Some(tier), Some(reason)) => {
+                // The request that failed was this one's too.
+                account.collapsed = waited && reason != StaleReason::MaxStale;
+                Outcome::Stale(tier, reason)
+            }
             (Some(tier), None) if !waited => Outcome::Hit(tier),
             _ => Outcome::Collapsed,
         },

@@ -10,7 +10,7 @@ use crate::config::OnError;
 use crate::decide::Facts;
 use crate::decide::{self, HitVerdict, NotStored, ResponseAction, ResponseVerdict};
 use crate::explain::ResponsePart;
-use crate::lock::FillLock;
+use crate::lock::{Failure, FillLock};
 use crate::outcome::{ForwardReason, StaleReason};
 use crate::policy::Hook;
 use crate::policy::decision::TierName;
@@ -73,11 +73,18 @@ impl Gate {
         ctx.forward = None;
         ctx.stale = None;
         FillLock::will_be_served_stale(
-            judged.verdict == HitVerdict::Serve
-                && !is_fresh
-                && may_revalidate_behind(meta, ctx.found.as_ref().map(|found| &*found.facts)),
+            // A background fetch has its lock already.
+            ctx.background
+                || judged.verdict == HitVerdict::Serve
+                    && !is_fresh
+                    && may_revalidate_behind(meta, ctx.found.as_ref().map(|found| &*found.facts)),
         );
         match judged.verdict {
+            HitVerdict::Serve if !is_fresh => {
+                // Whoever was waited for got an error: what may stand in for that stands in here too.
+                ctx.stale = self.stands_in_for_a_leader(session, meta, ctx);
+                ctx.stale.map(|_| ForcedFreshness::ForceFresh)
+            }
             HitVerdict::Serve => None,
             HitVerdict::ServeStale => {
                 ctx.stale = Some(StaleReason::MaxStale);
@@ -89,7 +96,8 @@ impl Gate {
             }
             HitVerdict::Miss => {
                 ctx.forward = Some(ForwardReason::Miss);
-                Some(ForcedFreshness::ForceMiss)
+                // For a miss the framework would make a background fetch wait for the lock that it holds itself.
+                Some(if ctx.background { ForcedFreshness::ForceExpired } else { ForcedFreshness::ForceMiss })
             }
         }
     }
@@ -161,6 +169,9 @@ impl Gate {
         self.note_inputs(ctx);
         match decided.action {
             ResponseAction::Pass(reason) => {
+                if reason == NotStored::ServerError {
+                    self.note_failure(session, Failure::Answered(head.status.as_u16()));
+                }
                 ctx.not_stored = Some(reason.to_string());
                 RespCacheable::Uncacheable(heads::no_cache_reason(&reason))
             }
@@ -229,19 +240,23 @@ pub(super) fn may_serve_stale(session: &Session, ctx: &mut Context, error: Optio
         return true;
     };
     let Some(meta) = session.cache.maybe_cache_meta() else { return false };
-    let stale_for = clock::now().duration_since(meta.fresh_until()).unwrap_or_default();
-    let (reason, limit) = match error.etype() {
-        ErrorType::HTTPStatus(status) if *error.esource() == ErrorSource::Upstream => {
-            (StaleReason::IfError(*status), found.facts.stale_if_error)
-        }
-        _ if *error.esource() == ErrorSource::Upstream => {
+    let failure = match error.etype() {
+        _ if *error.esource() != ErrorSource::Upstream => return false,
+        ErrorType::HTTPStatus(status) => Failure::Answered(*status),
+        _ => Failure::Disconnected,
+    };
+    ctx.stale = stands_in(meta, found, failure);
+    ctx.stale.is_some()
+}
+
+/// Why a stale entry may be served instead of a failure, if it may.
+pub(super) fn stands_in(meta: &CacheMeta, found: &Found, failure: Failure) -> Option<StaleReason> {
+    let (reason, limit) = match failure {
+        Failure::Answered(status) => (StaleReason::IfError(status), found.facts.stale_if_error),
+        Failure::Disconnected => {
             (StaleReason::Disconnected, found.facts.stale_if_error.max(found.facts.stale_on_disconnect))
         }
-        _ => return false,
     };
-    if stale_for > limit {
-        return false;
-    }
-    ctx.stale = Some(reason);
-    true
+    let stale_for = clock::now().duration_since(meta.fresh_until()).unwrap_or_default();
+    (!found.facts.must_revalidate && stale_for <= limit).then_some(reason)
 }

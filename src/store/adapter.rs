@@ -335,7 +335,7 @@ impl HandleMiss for FillWriter {
     }
 
     async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
-        let size = match self.fill.seal() {
+        let size = match self.fill.filled() {
             Ok(Filled::Whole(body)) => {
                 let size = body.len();
                 let entry = Entry::new(self.fill.key.clone(), self.fill.head.clone(), body, self.fill.facts.clone());
@@ -351,6 +351,8 @@ impl HandleMiss for FillWriter {
             Err(e) => return Error::e_because(ErrorType::InternalError, "sealing a fill", e),
         };
         self.end();
+        // Last, so that whoever has read to the end finds the entry.
+        self.fill.seal();
         Ok(MissFinishType::Created(size))
     }
 

@@ -323,31 +323,38 @@ impl Fill {
         }
     }
 
-    /// Seals the fill if everything came that the head promised, and breaks it otherwise.
-    pub fn seal(&self) -> Result<Filled, WriteError> {
-        let filled = {
-            let mut state = self.state.lock();
-            self.runs_ahead.store(false, Ordering::Relaxed);
-            let received = state.received;
-            if let Some(expected) = self.expected.filter(|expected| *expected != received) {
-                state.ending = Ending::Broken;
+    /// What came, if it is everything that the head promised; breaks the fill otherwise. Its readers do not learn yet that
+    /// this is the end.
+    pub fn filled(&self) -> Result<Filled, WriteError> {
+        let state = self.state.lock();
+        let received = state.received;
+        match self.expected.filter(|expected| *expected != received) {
+            None if state.overflowed => Ok(Filled::TooLarge),
+            None => Ok(Filled::Whole(join(&state.pieces))),
+            Some(expected) => {
+                drop(state);
+                self.break_off();
                 Err(WriteError::WrongLength { received, expected })
-            } else {
-                state.ending = Ending::Sealed;
-                Ok(if state.overflowed { Filled::TooLarge } else { Filled::Whole(join(&state.pieces)) })
             }
-        };
-        self.moved.notify_waiters();
-        filled
+        }
+    }
+
+    /// Tells the readers that they have everything.
+    pub fn seal(&self) {
+        self.finish(Ending::Sealed);
     }
 
     /// Breaks the fill unless it is sealed.
     pub fn break_off(&self) {
+        self.finish(Ending::Broken);
+    }
+
+    fn finish(&self, ending: Ending) {
         {
             let mut state = self.state.lock();
             if state.ending == Ending::Open {
                 self.runs_ahead.store(false, Ordering::Relaxed);
-                state.ending = Ending::Broken;
+                state.ending = ending;
             }
         }
         self.moved.notify_waiters();
