@@ -26,7 +26,7 @@ use pingora::proxy::Session;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// Lets the fill that this request began, if it did, go on while its client takes its time. Called before the head of the
@@ -77,29 +77,43 @@ struct Sending {
 }
 
 impl Sending {
-    /// Ready when nothing that was written waits for the client's window any more, and when it never will.
-    fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(stream) = &mut self.stream else { return Poll::Ready(()) };
-        // No more than what shows that everything before has gone: the window is shared with the connection's other
-        // responses.
-        stream.reserve_capacity(1);
+    /// How much of `wanted` bytes the client has room for, once nothing that was written before waits for its window. All
+    /// of it if it left: the next write finds out.
+    fn poll_window(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<usize> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(wanted) };
+        stream.reserve_capacity(wanted);
         while stream.capacity() == 0 {
             match stream.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
-                // Reset. The next write finds out.
-                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
+                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(wanted),
                 Poll::Pending => return Poll::Pending,
             }
         }
-        Poll::Ready(())
+        Poll::Ready(wanted.min(stream.capacity()))
+    }
+
+    /// The same, for as long as the client may take; then all of it.
+    fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<usize> {
+        let room = self.poll_window(wanted, cx);
+        ready!(self.patience.poll(room.map(drop), cx));
+        Poll::Ready(if let Poll::Ready(room) = room { room } else { wanted })
+    }
+
+    fn write(&mut self, data: Bytes, end: bool) -> Result<()> {
+        if self.patience.has_ended() {
+            return Error::e_explain(ErrorType::WriteTimedout, "the client of a leader made no room");
+        }
+        match &mut self.stream {
+            Some(stream) => stream.send_data(data, end).or_err(ErrorType::WriteError, "while writing a body"),
+            None => Error::e_explain(ErrorType::H2Error, "a body before its head"),
+        }
     }
 }
 
 impl Room for Client {
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut sending = self.sending.lock();
-        let room = sending.poll_window(cx);
-        sending.patience.poll(room, cx)
+        // A byte shows that all before has gone. No more, as the window is shared with the connection's other responses.
+        self.sending.lock().poll_room(1, cx).map(drop)
     }
 
     fn poll_room_for_end(&self, _cx: &mut Context<'_>) -> Poll<()> {
@@ -110,26 +124,25 @@ impl Room for Client {
 
 impl Client {
     /// Hands a piece to the connection, which sends it when the client's window allows.
-    async fn send(&self, data: Bytes, end: bool) -> Result<()> {
-        if !self.ahead.load(Ordering::Relaxed) && !data.is_empty() {
-            // Nobody depends on this request any more; its client may slow it down.
-            poll_fn(|cx| self.poll_room(cx)).await;
+    async fn send(&self, mut data: Bytes, end: bool) -> Result<()> {
+        // Once nobody depends on this request any more, its client may slow it down.
+        while !data.is_empty() && !self.ahead.load(Ordering::Relaxed) {
+            let room = poll_fn(|cx| self.sending.lock().poll_room(data.len(), cx)).await;
+            let part = data.split_to(room);
+            let is_last = end && data.is_empty();
+            self.sending.lock().write(part, is_last)?;
+            if data.is_empty() {
+                return Ok(());
+            }
         }
-        let mut sending = self.sending.lock();
-        if sending.patience.has_ended() {
-            return Error::e_explain(ErrorType::WriteTimedout, "the client of a leader made no room");
-        }
-        match &mut sending.stream {
-            Some(stream) => stream.send_data(data, end).or_err(ErrorType::WriteError, "while writing a body"),
-            None => Error::e_explain(ErrorType::H2Error, "a body before its head"),
-        }
+        self.sending.lock().write(data, end)
     }
 
     /// Ready, with an error, once the client has reset the stream or closed the connection.
     fn poll_gone<T>(&self, cx: &mut Context<'_>) -> Poll<Result<T>> {
         let mut sending = self.sending.lock();
         let Some(stream) = &mut sending.stream else { return Poll::Pending };
-        let gone = std::task::ready!(stream.poll_reset(cx));
+        let gone = ready!(stream.poll_reset(cx));
         let reason = gone.map_or_else(|e| e.to_string(), |reason| reason.to_string());
         Poll::Ready(Error::e_explain(ErrorType::H2Error, format!("the client left: {reason}")))
     }

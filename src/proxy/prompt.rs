@@ -147,14 +147,15 @@ impl Held {
     }
 
     fn written(&mut self, went: Poll<io::Result<usize>>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if went.is_pending() {
-            if !self.backlog.runs_ahead() {
-                return Poll::Pending;
-            }
-            bytes.iter().for_each(|bytes| self.backlog.keep(bytes));
+        if went.is_pending() && !self.backlog.runs_ahead() {
+            return Poll::Pending;
         }
         self.date = None;
-        went.is_pending().then(|| Poll::Ready(Ok(bytes.iter().map(|bytes| bytes.len()).sum()))).unwrap_or(went)
+        if went.is_ready() {
+            return went;
+        }
+        bytes.iter().for_each(|bytes| self.backlog.keep(bytes));
+        Poll::Ready(Ok(bytes.iter().map(|bytes| bytes.len()).sum()))
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,7 +2,7 @@
 
 use crate::support::h2::{H2, H2Response};
 use crate::support::tls::Authority;
-use crate::support::{Ending, Gate, Origin, Proxy, Reply, call::Exchange, proxy::Builder};
+use crate::support::{Ending, Gate, Origin, Proxy, Reply, call::Exchange, eventually, proxy::Builder};
 
 /// More than kernel, windows and buffers hold for a client that does not read.
 const LARGE: usize = 16 * 1024 * 1024;
@@ -61,6 +61,17 @@ impl Asked {
                 Opened::Two(Box::pin(client.get(path)).await)
             }
         }
+    }
+
+    /// The line of the access log about a request.
+    async fn logged(&self, id: &str) -> serde_json::Value {
+        let log = self.proxy.path("access.log");
+        eventually("a line in the access log", async || {
+            let text = std::fs::read_to_string(&log).ok()?;
+            let whole = text.rsplit_once('\n')?.0;
+            whole.lines().find(|line| line.contains(id)).map(|line| serde_json::from_str(line).expect("JSON"))
+        })
+        .await
     }
 
     /// Waits until so many requests have ended.
@@ -219,5 +230,30 @@ async fn a_body_that_is_empty_or_just_fills_the_window_ends_for_its_leader() {
             assert_whole(asked.open(path).await.rest().await, &body, path);
             assert_eq!(origin.count(path), 1);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_head_or_a_part_that_came_first_by_http2_fills_the_cache_and_is_logged_by_its_size() {
+    let origin = Origin::start().await;
+    origin.otherwise(|_| Reply::fresh("0123456789"));
+    let builder = keeping(&origin, "1MiB").set("log.access", "\"@DIR@/access.log\"");
+    let asked = Asked::by(Protocol::Http2, builder).await;
+    let client = Box::pin(H2::connect(asked.proxy.tls(), &asked.ca)).await;
+    for (method, path, fields, status, body) in [
+        ("HEAD", "/head", &[][..], 200, ""),
+        ("GET", "/part", &[("range", "bytes=2-4")][..], 206, "234"),
+        ("GET", "/whole", &[][..], 200, "0123456789"),
+    ] {
+        let response = client.call(method, path, fields).await;
+        assert_eq!(response.head.status.as_u16(), status, "{path}");
+        let field = |name: &str| response.head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        let id = field("x-request-id").expect("a request id");
+        assert!(field("cache-status").expect("a cache status").contains("stored"), "{path}");
+        assert_eq!(response.rest().await.unwrap(), body.as_bytes(), "{path}");
+        let line = asked.logged(&id).await;
+        assert_eq!((&line["status"], &line["bytes"]), (&status.into(), &body.len().into()), "{path}");
+        assert_eq!(client.get(path).await.rest().await.unwrap(), b"0123456789", "{path}");
+        assert_eq!(origin.count(path), 1, "{path}");
     }
 }

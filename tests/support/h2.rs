@@ -19,6 +19,7 @@ pub struct H2 {
 
 /// A response whose body waits to be read. A little of it, the window, is on this side already.
 pub struct H2Response {
+    pub head: http::response::Parts,
     body: RecvStream,
     // The connection lives as long as somebody may ask or read.
     _requests: SendRequest<Bytes>,
@@ -42,13 +43,20 @@ impl H2 {
         H2 { requests }
     }
 
-    /// Asks and reads the head.
     pub async fn get(&self, path: &str) -> H2Response {
-        let request = Request::get(format!("https://test.example{path}")).body(()).expect("a request");
+        self.call("GET", path, &[]).await
+    }
+
+    /// Asks and reads the head.
+    pub async fn call(&self, method: &str, path: &str, fields: &[(&str, &str)]) -> H2Response {
+        let request = Request::builder().method(method).uri(format!("https://test.example{path}"));
+        let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(()).expect("a request");
         let mut requests = self.requests.clone().ready().await.expect("a connection that takes requests");
         let (response, _) = requests.send_request(request, true).expect("a request sent");
         let response = within("a head by HTTP/2", response).await.expect("a head");
-        H2Response { body: response.into_body(), _requests: requests }
+        let (head, body) = response.into_parts();
+        H2Response { head, body, _requests: requests }
     }
 }
 
