@@ -131,6 +131,8 @@ pub enum Fault {
     HeaderTooLarge,
     /// More than `cache.lock.max_waiters` wait for the same fill.
     TooManyWaiters,
+    /// The origin failed those who were waited for, one after another.
+    OriginFailing,
     /// The client wants a stored response only (`only-if-cached`) and there is none.
     OnlyIfCached,
     /// The origin could not be reached or broke off.
@@ -156,7 +158,7 @@ impl Fault {
             Fault::BodyTooLarge => 413,
             Fault::UriTooLong => 414,
             Fault::HeaderTooLarge => 431,
-            Fault::TooManyWaiters => 503,
+            Fault::TooManyWaiters | Fault::OriginFailing => 503,
             Fault::OnlyIfCached | Fault::OriginTimeout => 504,
             Fault::OriginUnreachable | Fault::Credentials => 502,
             Fault::ClientGone => 499,
@@ -176,6 +178,7 @@ impl Fault {
             Fault::UriTooLong => "uri-too-long",
             Fault::HeaderTooLarge => "header-too-large",
             Fault::TooManyWaiters => "too-many-waiters",
+            Fault::OriginFailing => "origin-failing",
             Fault::OnlyIfCached => "only-if-cached",
             Fault::OriginUnreachable => "origin-unreachable",
             Fault::OriginTimeout => "origin-timeout",
@@ -197,6 +200,7 @@ impl Fault {
             Fault::UriTooLong => "The request target is longer than this cache lets through.",
             Fault::HeaderTooLarge => "The request header is larger than this cache lets through.",
             Fault::TooManyWaiters => "Too many requests already wait for this resource; try again shortly.",
+            Fault::OriginFailing => "The origin keeps failing for this resource; try again shortly.",
             Fault::OnlyIfCached => "The resource is not stored, and the request asked for a stored one only.",
             Fault::OriginUnreachable => "The origin could not be reached, and nothing is stored that could stand in.",
             Fault::OriginTimeout => "The origin did not answer in time, and nothing is stored that could stand in.",

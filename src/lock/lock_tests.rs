@@ -1,4 +1,5 @@
 use super::*;
+use http::StatusCode;
 use pingora::cache::lock::ReadLock;
 
 /// Longer than any test runs.
@@ -111,4 +112,50 @@ fn a_lock_that_grew_too_old_is_taken_over_and_its_release_frees_nobody_elses() {
 #[test]
 fn our_own_reasons_for_not_storing_hold_for_the_followers_too() {
     assert_eq!(FillLock::new(LONG, 1).custom_lock_status("policy"), LockStatus::GiveUp);
+}
+
+/// A leader that fails, or does not, while others wait if `crowd`. What is known afterwards to whoever came before.
+fn after_a_leader(lock: &FillLock, crowd: bool, noted: bool, status: LockStatus) -> Option<(u32, Failure)> {
+    let began = Instant::now();
+    let permit = write(lock, "/a");
+    let _waiter = crowd.then(|| wait(lock, "/a"));
+    if noted {
+        lock.note_failure(&key("/a"), Failure::Answered(StatusCode::INTERNAL_SERVER_ERROR));
+    }
+    lock.release(&key("/a"), permit, status);
+    lock.failures_since(&key("/a"), began)
+}
+
+#[test]
+fn failures_in_a_row_are_counted_for_those_who_wait() {
+    let (lock, failed) = (FillLock::new(LONG, 10), LockStatus::TransientError);
+    assert_eq!(after_a_leader(&lock, false, true, failed), None, "nobody waited");
+    assert_eq!(after_a_leader(&lock, true, false, failed), None, "the origin was not asked");
+    assert_eq!(
+        after_a_leader(&lock, true, true, failed),
+        Some((1, Failure::Answered(StatusCode::INTERNAL_SERVER_ERROR)))
+    );
+    // Whoever was woken may not wait again yet.
+    assert_eq!(
+        after_a_leader(&lock, false, true, failed),
+        Some((2, Failure::Answered(StatusCode::INTERNAL_SERVER_ERROR)))
+    );
+    assert_eq!(lock.failures_since(&key("/a"), Instant::now()), None, "who comes later saw none");
+    assert_eq!(lock.failures_since(&key("/b"), Instant::now()), None);
+    assert_eq!(after_a_leader(&lock, true, false, LockStatus::Done), None, "it recovered");
+    assert_eq!(
+        after_a_leader(&lock, true, true, failed),
+        Some((1, Failure::Answered(StatusCode::INTERNAL_SERVER_ERROR)))
+    );
+}
+
+#[test]
+fn a_failure_lets_one_after_another_try_and_another_reason_lets_all_go() {
+    let lock = FillLock::new(LONG, 1);
+    for reason in ["server-error", "policy-error"] {
+        assert_eq!(lock.custom_lock_status(reason), LockStatus::TransientError);
+    }
+    for reason in ["no-store", "private", "policy"] {
+        assert_eq!(lock.custom_lock_status(reason), LockStatus::GiveUp);
+    }
 }

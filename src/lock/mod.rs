@@ -3,12 +3,16 @@
 //! [`FillLock`] lets the first request for a key through to the origin and makes the others wait until its response
 //! begins; from then on they follow the fill itself ([`crate::store::fill`]). Waiting ends with a deadline for each
 //! waiter, a lock that grows too old can be taken over, and the number of waiters is bounded. [`Uncacheable`] remembers
-//! keys for which waiting is in vain.
+//! keys for which waiting is in vain, and [`Failure`]s are counted for those who wait for an origin that fails.
 
+mod failing;
 mod uncacheable;
+
+pub use failing::{Failure, MOST_LEADERS};
 
 pub use uncacheable::{AUTHORIZED, Uncacheable};
 
+use failing::Failing;
 use http::Extensions;
 use parking_lot::Mutex;
 use pingora::cache::CacheKey;
@@ -18,7 +22,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Locks are spread over so many tables, so that requests for different keys do not wait for each other.
 const SHARDS: usize = 64;
@@ -29,10 +33,16 @@ type LockId = (u128, Option<u128>);
 /// Pingora's lock interface with a bound on waiters.
 #[derive(Debug)]
 pub struct FillLock {
-    shards: Vec<Mutex<HashMap<LockId, LockStub>>>,
+    shards: Vec<Mutex<Shard>>,
     /// Milliseconds.
     age: AtomicU64,
     max_waiters: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    locks: HashMap<LockId, LockStub>,
+    failing: Failing,
 }
 
 thread_local! {
@@ -81,10 +91,25 @@ impl FillLock {
 
     /// Requests that wait now.
     pub fn waiters(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().values().map(waiters_of).sum::<usize>()).sum()
+        self.shards.iter().map(|shard| shard.lock().locks.values().map(waiters_of).sum::<usize>()).sum()
     }
 
-    fn shard(&self, id: &LockId) -> Option<&Mutex<HashMap<LockId, LockStub>>> {
+    /// The request that holds the lock for the key is about to fail, because the origin did.
+    pub fn note_failure(&self, key: &CacheKey, failure: Failure) {
+        let id = id_of(key);
+        if let Some(shard) = self.shard(&id) {
+            shard.lock().failing.note(id, failure);
+        }
+    }
+
+    /// How many requests that held the lock for the key failed in a row, and how the last one did, if that was after
+    /// `since`.
+    pub fn failures_since(&self, key: &CacheKey, since: Instant) -> Option<(u32, Failure)> {
+        let id = id_of(key);
+        self.shard(&id)?.lock().failing.since(&id, since)
+    }
+
+    fn shard(&self, id: &LockId) -> Option<&Mutex<Shard>> {
         self.shards.get((id.0 as usize ^ id.1.unwrap_or(0) as usize) % SHARDS)
     }
 
@@ -112,7 +137,7 @@ impl CacheKeyLock for FillLock {
         TURNED_AWAY.set(None);
         let never_waits = SERVED_STALE.take() && stale_writer;
         let Some(shard) = self.shard(&id) else { return Locked::Write(self.permit(stale_writer).0) };
-        let mut locks = shard.lock();
+        let locks = &mut shard.lock().locks;
         if let Some(stub) = locks.get(&id) {
             let given_up = matches!(stub.0.lock_status(), LockStatus::Dangling | LockStatus::AgeTimeout);
             let expired = stub.0.lock_start.elapsed() >= stub.0.age_timeout;
@@ -132,9 +157,11 @@ impl CacheKeyLock for FillLock {
     fn release(&self, key: &CacheKey, mut permit: WritePermit, reason: LockStatus) {
         let id = id_of(key);
         if let Some(shard) = self.shard(&id) {
-            let mut locks = shard.lock();
+            let Shard { locks, failing } = &mut *shard.lock();
             let mine = permit.extensions().get::<PermitId>();
-            if locks.get(&id).is_some_and(|stub| stub.extensions().get::<PermitId>() == mine) {
+            if let Some(stub) = locks.get(&id).filter(|stub| stub.extensions().get::<PermitId>() == mine) {
+                // Known before they are woken.
+                failing.released(id, reason, waiters_of(stub));
                 locks.remove(&id);
             }
         }
@@ -142,9 +169,13 @@ impl CacheKeyLock for FillLock {
         permit.unlock(reason);
     }
 
-    fn custom_lock_status(&self, _reason: &'static str) -> LockStatus {
-        // Our reasons for not storing hold for the followers too: each of them asks the origin itself.
-        LockStatus::GiveUp
+    fn custom_lock_status(&self, reason: &'static str) -> LockStatus {
+        match reason {
+            // The next one may fare better; they try one after another.
+            "server-error" | "policy-error" => LockStatus::TransientError,
+            // Our other reasons for not storing hold for the followers too: each of them asks the origin itself.
+            _ => LockStatus::GiveUp,
+        }
     }
 }
 

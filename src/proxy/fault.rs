@@ -48,7 +48,7 @@ impl Gate {
         if fault == Fault::MethodNotAllowed {
             head.insert_header(header::ALLOW, allowed_methods(ctx))?;
         }
-        if fault == Fault::TooManyWaiters {
+        if matches!(fault, Fault::TooManyWaiters | Fault::OriginFailing) {
             head.insert_header(header::RETRY_AFTER, 1)?;
         }
         let head_only = session.req_header().method == Method::HEAD;

@@ -15,10 +15,13 @@
 
 pub mod account;
 pub mod app;
+pub mod backlog;
 pub mod context;
+pub mod crowd;
 mod failures;
 pub mod fault;
 mod heads;
+pub mod leader;
 mod policies;
 pub mod prediction;
 pub mod prompt;
@@ -250,12 +253,14 @@ impl ProxyHttp for Hooks {
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Box<Context>,
         error: Box<Error>,
     ) -> Box<Error> {
-        self.connect_failed(ctx, error)
+        let error = self.connect_failed(ctx, error);
+        self.note_error(session, &error);
+        error
     }
 
     fn error_while_proxy(
@@ -266,7 +271,9 @@ impl ProxyHttp for Hooks {
         ctx: &mut Box<Context>,
         client_reused: bool,
     ) -> Box<Error> {
-        self.origin_failed(session, ctx, error, client_reused)
+        let error = self.origin_failed(session, ctx, error, client_reused);
+        self.note_error(session, &error);
+        error
     }
 
     async fn upstream_request_filter(
@@ -298,6 +305,9 @@ impl ProxyHttp for Hooks {
     }
 
     fn should_serve_stale(&self, session: &mut Session, ctx: &mut Box<Context>, error: Option<&Error>) -> bool {
+        if let Some(error) = error {
+            self.note_error(session, error);
+        }
         self.may_serve_stale(session, ctx, error)
     }
 
@@ -316,7 +326,7 @@ impl ProxyHttp for Hooks {
         response::ask_again_after_a_foreign_304(session, ctx)?;
         self.finish_response(session, response, ctx);
         response::frame_for_the_client(session, response);
-        response::let_the_fill_run_ahead(session);
+        leader::let_the_fill_run_ahead(session);
         Ok(())
     }
 

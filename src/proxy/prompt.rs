@@ -5,10 +5,14 @@
 //! once would cost every hit a second system call, so a [`PromptStream`] sends what is held when its task is about to wait
 //! instead: for the client (a read), or for a fill to go on ([`Outlet`], given to the fill's reader).
 //!
+//! The client of a request that fetches for others as well must not hold them up. What it does not take at once is kept in
+//! a [`Backlog`], and its connection says when there is [`Room`] for more.
+//!
 //! It also ends connections whose client takes too long for a header: the framework's limits are for a single read, and a
 //! client that sends a byte now and then would hold its connection for ever.
 
-use crate::store::fill::BeforeWaiting;
+use super::backlog::Backlog;
+use crate::store::fill::{BeforeWaiting, Room};
 use async_trait::async_trait;
 use http::HeaderValue;
 use parking_lot::Mutex;
@@ -42,6 +46,8 @@ struct Held {
     left: Arc<AtomicBool>,
     /// The `Date` of the response whose head is written next.
     date: Option<FixDate>,
+    /// What waits for the client of a leader.
+    backlog: Backlog,
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`: every `Date` of the preferred format is as long (RFC 9110 section 5.6.7).
@@ -82,6 +88,26 @@ impl BeforeWaiting for Outlet {
     }
 }
 
+/// A leader's connection.
+struct LeadersRoom(Outlet);
+
+impl Room for LeadersRoom {
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut held = self.0.0.lock();
+        // What went wrong is noticed by the next write.
+        let room = if held.backlog.is_sent() { Poll::Ready(()) } else { held.poll_send(cx).map(drop) };
+        let waited = held.backlog.poll_patience(room, cx);
+        if held.backlog.is_given_up() {
+            held.left.store(true, Ordering::Relaxed);
+        }
+        waited
+    }
+
+    fn poll_room_for_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_room(cx)
+    }
+}
+
 impl Held {
     /// Passes on how reading or writing went, and sees whether that means that the client has left.
     fn noting<T>(&self, went: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -91,21 +117,53 @@ impl Held {
         went
     }
 
-    /// Writes a head with the date that it is to keep; `None` if it can be written as it is.
-    fn poll_write_dated(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Option<Poll<io::Result<usize>>> {
+    /// Writes, a head with the date that it is to keep. What a leader's client does not take is kept.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let dated = self.date.as_ref().and_then(|date| with_date(bytes, date));
+        let bytes = dated.as_deref().unwrap_or(bytes);
+        let written = match self.poll_ready(cx)? {
+            Poll::Ready(()) => Pin::new(&mut self.stream).poll_write(cx, bytes),
+            Poll::Pending => Poll::Pending,
+        };
+        self.written(written, &[io::IoSlice::new(bytes)])
+    }
+
+    /// The same for bytes in several places, of which none is a head that is to keep its date.
+    fn poll_write_vectored(&mut self, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = match self.poll_ready(cx)? {
+            Poll::Ready(()) => Pin::new(&mut self.stream).poll_write_vectored(cx, bytes),
+            Poll::Pending => Poll::Pending,
+        };
+        self.written(written, bytes)
+    }
+
+    /// Ready when nothing waits before what is to be written.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.unsent = true;
-        let dated = with_date(head, &self.date?);
-        let written = dated.map(|dated| Pin::new(&mut self.stream).poll_write(cx, &dated));
-        if written.as_ref().is_none_or(Poll::is_ready) {
-            self.date = None;
+        if self.backlog.is_given_up() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        written
+        self.backlog.poll_drain(&mut self.stream, cx)
+    }
+
+    fn written(&mut self, went: Poll<io::Result<usize>>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if went.is_pending() && !self.backlog.runs_ahead() {
+            return Poll::Pending;
+        }
+        self.date = None;
+        if went.is_ready() {
+            return went;
+        }
+        bytes.iter().for_each(|bytes| self.backlog.keep(bytes));
+        Poll::Ready(Ok(bytes.iter().map(|bytes| bytes.len()).sum()))
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unsent {
+            ready!(self.backlog.poll_drain(&mut self.stream, cx))?;
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             self.unsent = false;
+            self.backlog.owes_flush = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -124,6 +182,7 @@ impl PromptStream {
             head: Head::Complete,
             left: Arc::default(),
             date: None,
+            backlog: Backlog::default(),
         }))))
     }
 
@@ -139,7 +198,18 @@ impl PromptStream {
 
     /// A header is to be read next, which may take so long from its first byte to its last.
     pub fn expect_head(&self, limit: Duration) {
-        self.with(|held| held.head = Head::Expected(limit));
+        self.with(|held| {
+            held.head = Head::Expected(limit);
+            // The response before this request, and the fill that it began, have ended.
+            held.backlog.follow();
+        });
+    }
+
+    /// The response that comes next is a leader's: it does not wait for its client as long as `ahead` is true. A client
+    /// that takes nothing of a piece for `limit` has left.
+    pub fn run_ahead(&self, ahead: Arc<AtomicBool>, limit: Duration) -> Arc<dyn Room> {
+        self.with(|held| held.backlog.lead(ahead, limit));
+        Arc::new(LeadersRoom(self.outlet()))
     }
 
     /// The header has been read.
@@ -207,25 +277,35 @@ impl AsyncRead for PromptStream {
 impl AsyncWrite for PromptStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.with(|held| {
-            let went = match held.poll_write_dated(cx, buf) {
-                Some(written) => written,
-                None => Pin::new(&mut held.stream).poll_write(cx, buf),
-            };
+            let went = held.poll_write(cx, buf);
             held.noting(went)
         })
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.with(|held| {
-            let went = Pin::new(&mut held.stream).poll_flush(cx);
+            let went = match held.backlog.poll_drain(&mut held.stream, cx) {
+                Poll::Ready(Ok(())) => Pin::new(&mut held.stream).poll_flush(cx),
+                stuck => stuck,
+            };
+            if went.is_pending() && held.backlog.runs_ahead() {
+                held.unsent = true;
+                held.backlog.owes_flush = true;
+                return Poll::Ready(Ok(()));
+            }
             ready!(held.noting(went))?;
             held.unsent = false;
+            held.backlog.owes_flush = false;
             Poll::Ready(Ok(()))
         })
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|held| Pin::new(&mut held.stream).poll_shutdown(cx))
+        self.with(|held| {
+            let Held { backlog, stream, .. } = held;
+            ready!(backlog.poll_end(stream, cx));
+            Pin::new(&mut held.stream).poll_shutdown(cx)
+        })
     }
 
     fn poll_write_vectored(
@@ -234,10 +314,10 @@ impl AsyncWrite for PromptStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.with(|held| {
-            let went = match bufs.first().and_then(|head| held.poll_write_dated(cx, head)) {
+            let went = match bufs.first() {
                 // What follows the head is written next.
-                Some(written) => written,
-                None => Pin::new(&mut held.stream).poll_write_vectored(cx, bufs),
+                Some(head) if held.date.is_some() => held.poll_write(cx, head),
+                _ => held.poll_write_vectored(cx, bufs),
             };
             held.noting(went)
         })

@@ -148,6 +148,9 @@ impl Gate {
         {
             return Err(Fault::TooManyWaiters);
         }
+        if self.is_given_up(session, ctx) {
+            return Err(Fault::OriginFailing);
+        }
         let looked_up = matches!(ctx.verdict.as_ref().map(|verdict| &verdict.action), Some(RequestAction::Lookup(_)));
         // What is fetched behind a client's back is not what that client asked for.
         if looked_up && !ctx.background && decide::wants_stored_only(&session.req_header().headers) {

@@ -16,7 +16,6 @@ use crate::policy::view::CacheView;
 use crate::semantics::conditional::not_in_304;
 use crate::semantics::range::{MOST_PARTS, Requested, requested};
 use crate::semantics::update::confirms;
-use crate::store::adapter::FillHit;
 use crate::telemetry::metrics;
 use http::{StatusCode, Version, header};
 use pingora::cache::{CachePhase, NoCacheReason};
@@ -205,23 +204,6 @@ pub(super) fn ask_again_after_a_foreign_304(session: &mut Session, ctx: &mut Con
     Err(again)
 }
 
-/// Lets the fill go on while the client that began it takes its time, so that its followers need not wait for it.
-///
-/// Only where what piles up is bounded: a body that says that it is short enough to be kept. A body that may turn out too
-/// long to be kept is fetched for nobody once its client has left.
-pub(super) fn let_the_fill_run_ahead(session: &mut Session) {
-    let left =
-        session.stream().and_then(|stream| stream.as_any().downcast_ref::<PromptStream>()).map(PromptStream::left);
-    let reader = session.cache.miss_body_reader().and_then(|reader| reader.as_any().downcast_ref::<FillHit>());
-    let Some(fill) = reader.map(FillHit::fill) else { return };
-    if let Some(left) = left {
-        fill.watch_leader(left);
-    }
-    if fill.will_be_kept() {
-        session.set_proxy_tasks_enabled(true);
-    }
-}
-
 /// Ours after those of the caches nearer to the origin (RFC 9211 section 2).
 fn cache_status_after(response: &ResponseHeader, outcome: &Outcome, account: &Account) -> String {
     let ours = cache_status(outcome, account);
@@ -242,7 +224,11 @@ fn what_happened(session: &Session, ctx: &Context) -> (Outcome, Account) {
     let mut account = Account { forward_status: ctx.origin_status, detail: policy_error, ..Account::default() };
     let outcome = match cache.phase() {
         CachePhase::Hit => match (tier, ctx.stale) {
-            (Some(tier), Some(reason)) => Outcome::Stale(tier, reason),
+            (Some(tier), Some(reason)) => {
+                // The request that failed was this one's too.
+                account.collapsed = waited && reason != StaleReason::MaxStale;
+                Outcome::Stale(tier, reason)
+            }
             (Some(tier), None) if !waited => Outcome::Hit(tier),
             _ => Outcome::Collapsed,
         },

@@ -2,6 +2,7 @@
 
 use super::Gate;
 use super::context::{Context, Found};
+use super::crowd::failure_of;
 use super::failures;
 use super::heads;
 use super::prompt::PromptStream;
@@ -10,7 +11,7 @@ use crate::config::OnError;
 use crate::decide::Facts;
 use crate::decide::{self, HitVerdict, NotStored, ResponseAction, ResponseVerdict};
 use crate::explain::ResponsePart;
-use crate::lock::FillLock;
+use crate::lock::{Failure, FillLock};
 use crate::outcome::{ForwardReason, StaleReason};
 use crate::policy::Hook;
 use crate::policy::decision::TierName;
@@ -23,7 +24,7 @@ use pingora::cache::key::HashBinary;
 use pingora::cache::predictor::CacheablePredictor;
 use pingora::cache::{CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::prelude::{Error, ErrorSource, ErrorType};
+use pingora::prelude::{Error, ErrorSource};
 use pingora::proxy::Session;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -76,7 +77,8 @@ impl Gate {
         ctx.stale = None;
         let behind = judged.verdict == HitVerdict::ServeStale(StaleReason::WhileRevalidate);
         ctx.revalidates_behind = behind;
-        FillLock::will_be_served_stale(behind);
+        // A background fetch has its lock already.
+        FillLock::will_be_served_stale(ctx.background || behind);
         match judged.verdict {
             HitVerdict::Serve => (!is_fresh).then_some(ForcedFreshness::ForceFresh),
             HitVerdict::ServeStale(StaleReason::WhileRevalidate) => is_fresh.then_some(STALE),
@@ -90,12 +92,18 @@ impl Gate {
                 Some(ForcedFreshness::ForceExpired)
             }
             HitVerdict::Revalidate(reason) => {
+                // Whoever was waited for got an error: what may stand in for that stands in here too.
+                ctx.stale = self.stands_in_for_a_leader(session, ctx);
+                if ctx.stale.is_some() {
+                    return Some(ForcedFreshness::ForceFresh);
+                }
                 ctx.forward = Some(reason);
                 is_fresh.then_some(STALE)
             }
             HitVerdict::Miss => {
                 ctx.forward = Some(ForwardReason::Miss);
-                Some(ForcedFreshness::ForceMiss)
+                // For a miss the framework would make a background fetch wait for the lock that it holds itself.
+                Some(if ctx.background { ForcedFreshness::ForceExpired } else { ForcedFreshness::ForceMiss })
             }
             // Nothing will do; `may_ask_origin` answers it.
             HitVerdict::GatewayTimeout => Some(ForcedFreshness::ForceMiss),
@@ -174,6 +182,9 @@ impl Gate {
         self.note_inputs(ctx);
         match decided.action {
             ResponseAction::Pass(reason) => {
+                if reason == NotStored::ServerError {
+                    self.note_failure(session, Failure::Answered(head.status));
+                }
                 if ctx.validated.is_some() {
                     // What is stored says by now that it must not be.
                     self.forget_found(session, ctx);
@@ -241,15 +252,13 @@ impl Gate {
         if *error.esource() != ErrorSource::Upstream {
             return false;
         }
-        let failure = match error.etype() {
-            ErrorType::HTTPStatus(status) => StatusCode::from_u16(*status).ok(),
-            _ => None,
-        };
-        let Some(reason) = decide::serves_for(&ctx.view(session.req_header()), &found.facts, failure, clock::now())
+        let failure = failure_of(error);
+        let Some(reason) =
+            decide::serves_for(&ctx.view(session.req_header()), &found.facts, failure.status(), clock::now())
         else {
             return false;
         };
-        if let Some(status) = failure {
+        if let Some(status) = failure.status() {
             // Nothing else sees an answer in whose place a stored one is served.
             self.note_answer(status, ctx);
         }

@@ -6,7 +6,7 @@ use crate::config::{Origin, OriginKind};
 use crate::decide::RequestAction;
 use crate::origin::pool::HealthChecks;
 use crate::origin::{Pool, Prepared, S3Signer};
-use crate::outcome::Fault;
+use crate::outcome::{Fault, ForwardReason};
 use crate::proxy::trust::Trust;
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
@@ -152,6 +152,11 @@ impl Gate {
     ) -> Result<()> {
         let Some(site) = ctx.site.clone() else { return Ok(()) };
         let upstream = &site.upstream;
+        if ctx.background && ctx.forward == Some(ForwardReason::Miss) {
+            // What is stored was called a miss; the framework asks whether it still holds.
+            request.remove_header(&header::IF_NONE_MATCH);
+            request.remove_header(&header::IF_MODIFIED_SINCE);
+        }
         if let Some(verdict) = &ctx.verdict {
             for (name, value) in &verdict.normalized {
                 match value {

@@ -2,7 +2,7 @@
 
 use super::Store;
 use super::entry::{Entry, EntryId, StoredHead};
-use super::fill::{BeforeWaiting, Fill, FillReader, Filled};
+use super::fill::{BeforeWaiting, Fill, FillReader, Filled, Room};
 use crate::decide::Facts;
 use crate::policy::decision::TierName;
 use async_trait::async_trait;
@@ -235,6 +235,11 @@ impl FillHit {
         self.before_waiting = Some(what);
     }
 
+    /// Takes a piece only while there is room for it.
+    pub fn wait_for_room(&mut self, room: Arc<dyn Room>) {
+        self.reader.wait_for_room(room);
+    }
+
     /// What is followed.
     pub fn fill(&self) -> &Arc<Fill> {
         self.reader.fill()
@@ -333,7 +338,7 @@ impl HandleMiss for FillWriter {
     }
 
     async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
-        let size = match self.fill.seal() {
+        let size = match self.fill.filled() {
             Ok(Filled::Whole(body)) => {
                 let size = body.len();
                 let entry = Entry::new(self.fill.key.clone(), self.fill.head.clone(), body, self.fill.facts.clone());
@@ -349,6 +354,8 @@ impl HandleMiss for FillWriter {
             Err(e) => return Error::e_because(ErrorType::InternalError, "sealing a fill", e),
         };
         self.end();
+        // Last, so that whoever has read to the end finds the entry.
+        self.fill.seal();
         Ok(MissFinishType::Created(size))
     }
 

@@ -5,15 +5,17 @@
 //! one is never stored. A writer that is dropped breaks its fill.
 //!
 //! An object that turns out to be larger than the store accepts *overflows*: it is no longer kept, pieces are let go once
-//! all readers have them, and the writer waits for readers that fall too far behind, so memory stays bounded. The reader
-//! of the request that fetches is never waited for, because it runs in the writer's own task: that task reads no
-//! further from the origin while it writes to its client, which bounds it as well. Where the head promises a body short
-//! enough to be kept, the task reads ahead of its client, so that a leader that stops reading holds up nobody; what piles
-//! up is then the body at most.
+//! all readers have them, and the writer waits for readers that fall too far behind, so memory stays bounded.
+//!
+//! The request that fetches, the *leader*, reads its own fill too, in the writer's own task, so the writer cannot wait for
+//! it. As long as the fill may be kept, that reader takes a piece only while its client has room for one ([`Room`]): the
+//! task is never stuck in a write to its client and goes on fetching for the others, and what the leader's client has not
+//! taken stays in the fill, which holds it anyway. Once the fill overflows, the task writes to its client as usual, and
+//! reads no further from the origin meanwhile; that is the backpressure that bounds it.
 
 mod reader;
 
-pub use reader::{BeforeWaiting, FillReader};
+pub use reader::{BeforeWaiting, FillReader, Room};
 
 use super::entry::StoredHead;
 use crate::decide::Facts;
@@ -28,12 +30,8 @@ use tokio::sync::Notify;
 /// How far behind the writer a reader of an overflowing fill may be before the writer waits for it.
 const WINDOW: u64 = 4 * 1024 * 1024;
 
-/// How far behind the reader in the writer's own task may be: it takes all there is each time its client takes
-/// something, so it is this far behind only once its client is gone.
-const OWN_WINDOW: u64 = 4 * WINDOW;
-
 /// Largest piece handed out at once by an overflowing fill, so that its own reader catches up in few steps.
-const GATHER: usize = 1024 * 1024;
+const GATHER: usize = 512 * 1024;
 
 /// A response on its way.
 #[derive(Debug)]
@@ -49,6 +47,9 @@ pub struct Fill {
     limits: FillLimits,
     /// Set once the client of the request that fetches has left, if that can be seen.
     leader_left: OnceLock<Arc<AtomicBool>>,
+    /// Whether it may still be kept and more is to come, so that others depend on it: shared with the leader's
+    /// connection, which takes care not to hold it up as long as that is so.
+    runs_ahead: Arc<AtomicBool>,
     state: Mutex<State>,
     /// Tells readers that something came, and the writer that something was taken.
     moved: Notify,
@@ -97,6 +98,8 @@ struct Position {
     next: u64,
     /// Bytes handed out to this reader.
     taken: u64,
+    /// Bytes that had been received when something was handed out to it last, or when the fill overflowed.
+    saw: u64,
     /// Runs in the writer's task.
     own: bool,
     cut: bool,
@@ -163,6 +166,7 @@ impl Fill {
             expected,
             limits,
             leader_left: OnceLock::new(),
+            runs_ahead: Arc::new(AtomicBool::new(true)),
             state: Mutex::new(State {
                 pieces: VecDeque::new(),
                 first: 0,
@@ -209,21 +213,15 @@ impl Fill {
         self.expected
     }
 
-    /// Whether its head promises a body that is short enough to be kept.
-    pub fn will_be_kept(&self) -> bool {
-        self.expected.is_some_and(|expected| expected <= self.limits.max_object)
-    }
-
     /// Says where it can be seen that the client of the request that fetches has left.
     pub fn watch_leader(&self, left: Arc<AtomicBool>) {
         // A fill has one leader; a second answer for it changes nothing.
         let _ = self.leader_left.set(left);
     }
 
-    /// How far behind the reader in the writer's own task may be.
-    fn own_window(&self) -> u64 {
-        // Where the body was to be kept, the fill runs ahead of a slow client, at most by the whole body.
-        self.expected.filter(|_| self.will_be_kept()).unwrap_or(OWN_WINDOW)
+    /// True as long as nobody may be held up by the leader's client: more is to come, and it may be kept.
+    pub fn runs_ahead(&self) -> Arc<AtomicBool> {
+        self.runs_ahead.clone()
     }
 
     /// Starts reading from the first byte. `own` says that the reader runs in the writer's task.
@@ -231,8 +229,8 @@ impl Fill {
         let mut state = self.state.lock();
         let id = state.readers.last().map_or(0, |latest| latest.id + 1);
         let next = state.first;
-        state.readers.push(Position { id, next, taken: 0, own, cut: false, moved: Instant::now() });
-        FillReader { fill: self.clone(), id, next }
+        state.readers.push(Position { id, next, taken: 0, saw: 0, own, cut: false, moved: Instant::now() });
+        FillReader { fill: self.clone(), id, next, room: None }
     }
 
     /// Requests that read it besides the one that fetches.
@@ -254,12 +252,21 @@ impl Fill {
             state.pieces.push_back(piece);
             let in_flight = self.limits.in_flight.fetch_add(length, Ordering::Relaxed) + length;
             if state.received > self.limits.max_object || in_flight > self.limits.max_in_flight {
-                state.overflowed = true;
+                self.overflow(&mut state);
             }
             self.let_go(&mut state);
         }
         self.moved.notify_waiters();
         self.wait_for_followers().await
+    }
+
+    fn overflow(&self, state: &mut State) {
+        if !std::mem::replace(&mut state.overflowed, true) {
+            self.runs_ahead.store(false, Ordering::Relaxed);
+            let received = state.received;
+            // Until now they were right to take nothing.
+            state.readers.iter_mut().for_each(|reader| reader.saw = received);
+        }
     }
 
     async fn wait_for_followers(&self) -> Result<(), WriteError> {
@@ -276,8 +283,9 @@ impl Fill {
                 let received = state.received;
                 let left = self.leader_left.get().is_some_and(|left| left.load(Ordering::Relaxed));
                 for reader in state.readers.iter_mut().filter(|reader| reader.own) {
-                    // Its client left: the task goes on reading from the origin without writing to anybody.
-                    reader.cut |= left || received - reader.taken > self.own_window();
+                    // Its task takes a piece between any few from the origin, and stops fetching while it writes. If
+                    // it takes none, its client left, and the task writes to nobody.
+                    reader.cut |= left || received - reader.saw > WINDOW;
                 }
                 if state.readers.iter().all(|reader| reader.cut) {
                     return Err(WriteError::Abandoned);
@@ -315,29 +323,38 @@ impl Fill {
         }
     }
 
-    /// Seals the fill if everything came that the head promised, and breaks it otherwise.
-    pub fn seal(&self) -> Result<Filled, WriteError> {
-        let filled = {
-            let mut state = self.state.lock();
-            let received = state.received;
-            if let Some(expected) = self.expected.filter(|expected| *expected != received) {
-                state.ending = Ending::Broken;
+    /// What came, if it is everything that the head promised; breaks the fill otherwise. Its readers do not learn yet that
+    /// this is the end.
+    pub fn filled(&self) -> Result<Filled, WriteError> {
+        let state = self.state.lock();
+        let received = state.received;
+        match self.expected.filter(|expected| *expected != received) {
+            None if state.overflowed => Ok(Filled::TooLarge),
+            None => Ok(Filled::Whole(join(&state.pieces))),
+            Some(expected) => {
+                drop(state);
+                self.break_off();
                 Err(WriteError::WrongLength { received, expected })
-            } else {
-                state.ending = Ending::Sealed;
-                Ok(if state.overflowed { Filled::TooLarge } else { Filled::Whole(join(&state.pieces)) })
             }
-        };
-        self.moved.notify_waiters();
-        filled
+        }
+    }
+
+    /// Tells the readers that they have everything.
+    pub fn seal(&self) {
+        self.finish(Ending::Sealed);
     }
 
     /// Breaks the fill unless it is sealed.
     pub fn break_off(&self) {
+        self.finish(Ending::Broken);
+    }
+
+    fn finish(&self, ending: Ending) {
         {
             let mut state = self.state.lock();
             if state.ending == Ending::Open {
-                state.ending = Ending::Broken;
+                self.runs_ahead.store(false, Ordering::Relaxed);
+                state.ending = ending;
             }
         }
         self.moved.notify_waiters();

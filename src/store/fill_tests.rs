@@ -35,6 +35,13 @@ fn in_flight(limits: &FillLimits) -> u64 {
     limits.in_flight.load(Ordering::Relaxed)
 }
 
+/// Ends it as its writer does.
+fn seal(fill: &Fill) -> Result<Filled, WriteError> {
+    let filled = fill.filled()?;
+    fill.seal();
+    Ok(filled)
+}
+
 /// Reads to the end: the bytes, or why there are no more.
 fn read_all(mut reader: FillReader) -> JoinHandle<Result<u64, ReadError>> {
     tokio::spawn(async move {
@@ -53,7 +60,7 @@ async fn a_sealed_fill_holds_the_body_and_can_still_be_joined() {
     for piece in ["abc", "", "def"] {
         fill.write(Bytes::from_static(piece.as_bytes())).await.unwrap();
     }
-    assert!(matches!(fill.seal().unwrap(), Filled::Whole(body) if body == "abcdef"));
+    assert!(matches!(seal(&fill).unwrap(), Filled::Whole(body) if body == "abcdef"));
     assert!(fill.is_joinable(Duration::ZERO));
     let late = read_all(fill.reader(false));
     assert_eq!((early.await.unwrap(), late.await.unwrap()), (Ok(6), Ok(6)));
@@ -62,7 +69,7 @@ async fn a_sealed_fill_holds_the_body_and_can_still_be_joined() {
 #[tokio::test]
 async fn an_empty_body_is_a_body() {
     let fill = fill(None, &limits(MIB));
-    assert!(matches!(fill.seal().unwrap(), Filled::Whole(body) if body.is_empty()));
+    assert!(matches!(seal(&fill).unwrap(), Filled::Whole(body) if body.is_empty()));
     assert_eq!(read_all(fill.reader(false)).await.unwrap(), Ok(0));
 }
 
@@ -87,7 +94,7 @@ async fn readers_of_a_broken_fill_get_what_came_and_then_an_error() {
 #[tokio::test]
 async fn a_sealed_fill_cannot_be_broken_any_more() {
     let fill = fill(None, &limits(MIB));
-    fill.seal().unwrap();
+    fill.seal();
     fill.break_off();
     assert_eq!(read_all(fill.reader(false)).await.unwrap(), Ok(0));
 }
@@ -98,7 +105,7 @@ async fn a_body_of_another_length_than_promised_breaks_the_fill() {
         let fill = fill(Some(expected), &limits(MIB));
         fill.write(Bytes::copy_from_slice(sent.as_bytes())).await.unwrap();
         let received = sent.len() as u64;
-        assert_eq!(fill.seal().unwrap_err(), WriteError::WrongLength { received, expected });
+        assert_eq!(seal(&fill).unwrap_err(), WriteError::WrongLength { received, expected });
         assert_eq!(read_all(fill.reader(false)).await.unwrap(), Err(ReadError::Broken));
         assert!(!fill.is_joinable(LONG));
     }
@@ -112,7 +119,7 @@ async fn an_overflowing_fill_cannot_be_joined_and_is_not_kept() {
     assert!(fill.is_joinable(LONG) && !fill.is_too_large());
     fill.write(Bytes::from_static(b"d")).await.unwrap();
     assert!(!fill.is_joinable(LONG) && fill.is_too_large());
-    assert!(matches!(fill.seal().unwrap(), Filled::TooLarge));
+    assert!(matches!(seal(&fill).unwrap(), Filled::TooLarge));
     assert!(!fill.is_joinable(LONG));
     assert_eq!(read_all(reader).await.unwrap(), Ok(4));
 }
@@ -143,7 +150,7 @@ async fn the_writer_waits_for_a_follower_that_is_behind_and_moves() {
             for _ in 0..32 {
                 fill.write(mebibytes(1)).await?;
             }
-            fill.seal()
+            seal(&fill)
         }
     });
     assert_eq!(read_all(follower).await.unwrap(), Ok(32 * MIB));
@@ -160,7 +167,7 @@ async fn a_follower_that_takes_nothing_is_cut_and_the_others_go_on() {
     fill.write(mebibytes(1)).await.unwrap();
     assert!(began.elapsed() >= limits.patience);
     fill.write(mebibytes(1)).await.unwrap();
-    fill.seal().unwrap();
+    fill.seal();
     assert_eq!(stuck.read(None).await, Err(ReadError::TooSlow));
     assert_eq!(own.await.unwrap(), Ok(6 * MIB));
     assert_eq!(in_flight(&limits), 0);
@@ -172,7 +179,7 @@ async fn the_reader_in_the_writers_task_is_not_waited_for_but_bounded() {
     let fill = fill(None, &limits);
     let mut own = fill.reader(true);
     let began = Instant::now();
-    for _ in 0..OWN_WINDOW / MIB {
+    for _ in 0..WINDOW / MIB + 1 {
         fill.write(mebibytes(1)).await.unwrap();
     }
     assert!(began.elapsed() < LONG);
@@ -202,7 +209,7 @@ async fn all_fills_together_hold_no_more_than_they_may() {
     assert!(one.is_joinable(LONG) && !two.is_joinable(LONG));
     // Too much in flight says nothing about the object.
     assert!(!two.is_too_large());
-    assert!(matches!(two.seal().unwrap(), Filled::TooLarge));
+    assert!(matches!(seal(&two).unwrap(), Filled::TooLarge));
 }
 
 #[tokio::test]
@@ -245,10 +252,59 @@ async fn what_is_to_be_done_before_a_wait_is_done_only_before_a_wait() {
     while counts.0.load(Ordering::Relaxed) == 0 {
         tokio::task::yield_now().await;
     }
-    fill.seal().unwrap();
+    fill.seal();
     assert_eq!(waiting.await.unwrap(), Ok(None));
 }
 
 fn facts() -> Facts {
     Facts::of(Freshness::of_max_age(Duration::from_secs(60), crate::clock::now()))
+}
+
+/// A connection that has room when it is told so.
+#[derive(Default)]
+struct Opens(AtomicBool);
+
+impl Room for Opens {
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.0.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_room_for_end(&self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+}
+
+#[tokio::test]
+async fn a_leader_takes_a_piece_only_while_its_client_has_room() {
+    let fill = fill(None, &limits(MIB));
+    let (room, mut own) = (Arc::new(Opens::default()), fill.reader(true));
+    own.wait_for_room(room.clone());
+    fill.write(Bytes::from_static(b"abc")).await.unwrap();
+    let waiting = tokio::spawn(async move { (own.read(None).await, own.read(None).await) });
+    // Others are not kept waiting.
+    let mut follower = fill.reader(false);
+    assert_eq!(follower.read(None).await, Ok(Some(Bytes::from_static(b"abc"))));
+    fill.seal();
+    assert_eq!(follower.read(None).await, Ok(None));
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    room.0.store(true, Ordering::Relaxed);
+    assert_eq!(waiting.await.unwrap(), (Ok(Some(Bytes::from_static(b"abc"))), Ok(None)));
+}
+
+#[tokio::test]
+async fn a_leader_of_an_overflowing_fill_takes_what_there_is_and_its_writes_wait() {
+    let fill = fill(None, &limits(3));
+    let ahead = fill.runs_ahead();
+    let mut own = fill.reader(true);
+    own.wait_for_room(Arc::new(Opens::default()));
+    fill.write(Bytes::from_static(b"abc")).await.unwrap();
+    assert!(ahead.load(Ordering::Relaxed));
+    fill.write(Bytes::from_static(b"def")).await.unwrap();
+    assert!(!ahead.load(Ordering::Relaxed));
+    assert_eq!(own.read(None).await, Ok(Some(Bytes::from_static(b"abcdef"))));
 }

@@ -11,6 +11,7 @@ mod cli;
 mod hardening;
 mod harness;
 mod keys;
+mod leaders;
 mod memory;
 mod parity;
 mod policy_errors;

@@ -150,6 +150,18 @@ async fn an_origin_that_stalls_midway_is_cut_and_does_not_poison_its_key() {
 }
 
 #[tokio::test]
+async fn an_origin_that_stalls_midway_keeps_followers_waiting_no_longer_than_its_own_request() {
+    let (origin, never) = (Origin::start().await, Gate::closed());
+    origin.on("/a", Reply::fresh("some ").hold(&never).piece("more").chunked());
+    let proxy = Proxy::builder(&origin).set("origins.main.http.read_timeout", "2s").start().await;
+    let mut leader = proxy.get("/a").open().await;
+    leader.read_until("some ").await;
+    let follower = proxy.get("/a").open().await;
+    assert_eq!((follower.rest().await.ending, leader.rest().await.ending), (Ending::Cut, Ending::Cut));
+    assert_eq!(origin.count("/a"), 1);
+}
+
+#[tokio::test]
 async fn an_origin_that_hangs_up_or_babbles_is_a_502_with_a_request_id() {
     let origin = Origin::start().await;
     origin.on("/nothing", Reply::hang_up());

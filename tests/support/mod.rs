@@ -7,6 +7,7 @@ pub mod cache_status;
 pub mod call;
 pub mod cli;
 pub mod gate;
+pub mod h2;
 pub mod origin;
 pub mod process;
 pub mod proxy;

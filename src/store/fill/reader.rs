@@ -13,19 +13,48 @@ pub trait BeforeWaiting: Send + Sync {
     fn poll_before_waiting(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
+/// The connection of a leader's client.
+pub trait Room: Send + Sync {
+    /// Ready once a piece can be written to the client without waiting for it, or never again.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Ready once the end of the body can be written.
+    fn poll_room_for_end(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// What a leader's reader has for its client.
+enum Next {
+    Piece,
+    End,
+    /// Nothing yet, or what must not wait.
+    NothingToWaitWith,
+}
+
 /// Follows a fill from its first byte.
-#[derive(Debug)]
 pub struct FillReader {
     pub(super) fill: Arc<Fill>,
     pub(super) id: u64,
     /// Number of the piece that comes next.
     pub(super) next: u64,
+    /// Where pieces go that are taken in the writer's own task.
+    pub(super) room: Option<Arc<dyn Room>>,
+}
+
+impl std::fmt::Debug for FillReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FillReader").field("id", &self.id).field("next", &self.next).finish_non_exhaustive()
+    }
 }
 
 impl FillReader {
     /// The fill that is read.
     pub fn fill(&self) -> &Arc<Fill> {
         &self.fill
+    }
+
+    /// Takes a piece only while there is room for it, unless the fill overflows.
+    pub fn wait_for_room(&mut self, room: Arc<dyn Room>) {
+        self.room = Some(room);
     }
 
     /// The next piece; `None` after the last of a sealed fill. Whatever is to be done before a wait is done first.
@@ -36,6 +65,13 @@ impl FillReader {
             tokio::pin!(moved);
             // Registered before the look, so that nothing that comes in between is missed.
             moved.as_mut().enable();
+            if let Some(room) = &self.room {
+                match self.comes_next() {
+                    Next::Piece => poll_fn(|cx| room.poll_room(cx)).await,
+                    Next::End => poll_fn(|cx| room.poll_room_for_end(cx)).await,
+                    Next::NothingToWaitWith => {}
+                }
+            }
             if let Some(answer) = self.take() {
                 return answer;
             }
@@ -43,6 +79,16 @@ impl FillReader {
                 poll_fn(|cx| before.poll_before_waiting(cx)).await;
             }
             moved.await;
+        }
+    }
+
+    fn comes_next(&self) -> Next {
+        let state = self.fill.state.lock();
+        match state.ending {
+            _ if state.overflowed => Next::NothingToWaitWith,
+            _ if state.first + state.pieces.len() as u64 > self.next => Next::Piece,
+            Ending::Sealed => Next::End,
+            Ending::Open | Ending::Broken => Next::NothingToWaitWith,
         }
     }
 
@@ -64,15 +110,20 @@ impl FillReader {
         let mut taken = 1;
         let mut piece = piece;
         if state.overflowed && state.pieces.len() > at + 1 {
-            let mut gathered = BytesMut::from(piece.as_ref());
-            while let Some(more) = state.pieces.get(at + taken).filter(|more| gathered.len() + more.len() <= GATHER) {
-                gathered.extend_from_slice(more);
+            let mut length = piece.len();
+            while let Some(more) = state.pieces.get(at + taken).filter(|more| length + more.len() <= GATHER) {
+                length += more.len();
                 taken += 1;
             }
+            // In one go: a buffer that grows leaves one of each size behind.
+            let mut gathered = BytesMut::with_capacity(length);
+            state.pieces.range(at..at + taken).for_each(|piece| gathered.extend_from_slice(piece));
             piece = gathered.freeze();
         }
         self.next += taken as u64;
+        let received = state.received;
         if let Some(reader) = state.readers.get_mut(position) {
+            reader.saw = received;
             reader.next = self.next;
             reader.taken += piece.len() as u64;
             reader.moved = Instant::now();
