@@ -20,9 +20,10 @@ pub use response::{NotStored, Response, ResponseAction, ResponseVerdict, Storing
 
 use crate::config::Bucket;
 use crate::key::PrimaryKey;
-use crate::policy::decision::DeliverDecision;
+use crate::policy::decision::{DeliverDecision, Overrides};
 use crate::policy::view::{CacheView, ResponseView};
 use crate::policy::{Policy, PolicyError};
+use crate::semantics::cache_control::ResponseControl;
 use crate::semantics::invalidation::invalidates;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::time::SystemTime;
@@ -80,6 +81,14 @@ pub fn variance(stored: &HeaderMap, request: &HeaderMap, normalized: &Normalized
         Some((_, None)) => false,
         None => append_selecting(request, name, out),
     })
+}
+
+/// The fields of a response that `private` or `no-cache` name (RFC 9111 sections 5.2.2.4 and 5.2.2.7): they are for the
+/// client whose request brought them, and are not stored.
+pub fn not_for_others(response: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let control = ResponseControl::of(response, Overrides::default());
+    let named = control.fields_to_strip().flat_map(|name| response.get_all(name).into_iter().map(move |v| (name, v)));
+    named.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Whether a response is to be sent as 304 (RFC 9110 section 13.2.2).

@@ -44,6 +44,7 @@ impl Gate {
             }
         }
         self.invalidate(session, response, ctx);
+        ctx.own_fields = decide::not_for_others(&response.headers);
         if !response.headers.contains_key(header::DATE) {
             // RFC 9110 section 6.6.1: a recipient with a clock records when it came.
             let _ = response.insert_header(header::DATE, httpdate::fmt_http_date(clock::now()));
@@ -91,6 +92,9 @@ impl Gate {
             let age = meta.age().as_secs();
             ctx.age = Some(age);
             let _ = response.insert_header(header::AGE, age);
+        }
+        if matches!(outcome, Outcome::Miss(_) | Outcome::Revalidated(_)) {
+            restore_own_fields(response, ctx);
         }
         let _ = response.insert_header("cache-status", cache_status_after(response, &outcome, &account));
         let via = match response.headers.get(header::VIA).and_then(|via| via.to_str().ok()) {
@@ -202,6 +206,15 @@ pub(super) fn let_the_fill_run_ahead(session: &mut Session) {
     }
     if fill.will_be_kept() {
         session.set_proxy_tasks_enabled(true);
+    }
+}
+
+/// What is stored is also what the client that caused the fetch is served from. The fields that are not stored are still its own.
+fn restore_own_fields(response: &mut ResponseHeader, ctx: &mut Context) {
+    let gone = |name: &HeaderName| !response.headers.contains_key(name);
+    let missing: Vec<_> = ctx.own_fields.drain(..).filter(|(name, _)| gone(name)).collect();
+    for (name, value) in missing {
+        let _ = response.append_header(name, value);
     }
 }
 
