@@ -185,7 +185,7 @@ async fn a_broken_lifetime_is_not_replaced_by_another_one() {
     assert_fresh_for(rows).await;
 }
 
-// RFC 9111 section 5.2: "Recipients are required to accept both forms"
+// RFC 9111 section 5.2: "recipients ought to accept both forms, even if a specific form is required for generation"
 #[tokio::test]
 async fn a_lifetime_may_be_a_token_or_a_quoted_string() {
     assert_control_fresh_for(&["max-age=3600", "max-age=\"3600\"", "s-maxage=\"3600\"", "max-age=003600"], 3600).await;
@@ -319,7 +319,7 @@ async fn an_expires_that_is_no_date_lies_in_the_past() {
     assert_fresh_for(rows.iter().map(|row| (&row[..], 0))).await;
 }
 
-// RFC 9111 section 4.2.1: "the Expires response header field [...] minus the value of the Date response header field"
+// RFC 9111 section 4.2.1: "use its value minus the value of the Date response header field"
 #[tokio::test]
 async fn expires_counts_from_the_date_of_the_response() {
     let (past, soon, later, far) = (date(-600), date(600), date(1200), date(100_000));
@@ -468,6 +468,15 @@ async fn without_explicit_freshness_a_tenth_of_the_time_since_modification_is_gu
     assert_fresh_for(rows).await;
 }
 
+// RFC 9111 section 4.2.2: an earlier version forbade to guess for targets with a query; this one does not.
+#[tokio::test]
+async fn a_target_with_a_query_is_no_obstacle_to_a_guess() {
+    let (origin, proxy) = pair().await;
+    origin.on("/a", Reply::ok("a").header("last-modified", &date(-86_400)));
+    assert!(!proxy.get("/a?x=1").await.is_hit());
+    assert!(proxy.get("/a?x=1").await.is_hit());
+}
+
 // RFC 9111 section 4.2.2: a guess needs a modification in the past.
 #[tokio::test]
 async fn without_a_time_of_modification_nothing_is_guessed() {
@@ -481,8 +490,8 @@ async fn without_a_time_of_modification_nothing_is_guessed() {
     assert_fresh_for(rows).await;
 }
 
-// RFC 9111 section 4.2.2: "the response [...] is heuristically cacheable [...] or [...] explicitly marked as cacheable (e.g.,
-// with a public response directive)"; RFC 9110 section 15.1 has the list
+// RFC 9111 section 4.2.2: guesses are for statuses that are heuristically cacheable, of which RFC 9110 section 15.1 has the
+// list, and for "responses [...] that have been marked as explicitly cacheable (e.g., with a public response directive)".
 #[tokio::test]
 async fn a_guess_is_for_some_statuses_and_for_others_with_public() {
     let (origin, proxy) = pair().await;

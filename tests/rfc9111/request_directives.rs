@@ -188,7 +188,7 @@ fn assert_gateway_timeout(answer: &Response) {
     assert!(problem["title"].is_string(), "{problem}");
 }
 
-// RFC 9111 section 5.2.1.7: "or respond with a 504 (Gateway Timeout) status code"
+// RFC 9111 section 5.2.1.7: "or a 504 (Gateway Timeout) status code"
 #[tokio::test]
 async fn only_if_cached_is_a_504_where_nothing_is_stored() {
     let (origin, proxy) = pair().await;
@@ -200,7 +200,7 @@ async fn only_if_cached_is_a_504_where_nothing_is_stored() {
     assert_eq!(origin.count("/a"), 0);
 }
 
-// RFC 9111 section 5.2.1.7: the cache should "either respond using a stored response consistent with the other constraints"
+// RFC 9111 section 5.2.1.7: "respond with either a stored response consistent with the other constraints of the request"
 #[tokio::test]
 async fn only_if_cached_is_answered_from_the_store() {
     let wishes = ["only-if-cached", "ONLY-IF-CACHED", "only-if-cached, max-age=3600", "max-stale, only-if-cached"];
@@ -261,8 +261,8 @@ async fn the_answer_to_no_store_does_not_replace_what_was_stored() {
     assert!(after.text() == "stored" || !after.is_hit(), "the answer was stored: {:?}", after.cache_status());
 }
 
-// RFC 9111 section 5.4: "When the Cache-Control header field is not present in a request, caches MUST consider the no-cache
-// request pragma-directive as having the same effect"
+// RFC 9111 section 5.4 calls it deprecated, since Cache-Control is everywhere; where there is none, it means what it meant to
+// HTTP/1.0.
 #[tokio::test]
 async fn pragma_no_cache_counts_where_there_is_no_cache_control() {
     let (origin, proxy) = pair().await;

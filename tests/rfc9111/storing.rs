@@ -54,6 +54,17 @@ async fn any_final_status_with_explicit_freshness_is_stored() {
     }
 }
 
+// RFC 9111 section 3: a response that is not final is no answer; RFC 9110 section 15.2
+#[tokio::test]
+async fn an_interim_response_is_not_what_is_stored() {
+    let (origin, proxy) = pair().await;
+    origin.on("/a", Reply::fresh("a").header("x-kept", "yes").informational(103, "x-early: yes"));
+    let (_, hit) = twice(&proxy, "/a").await;
+    assert!(hit.is_hit());
+    assert_eq!((hit.status, hit.text().as_str()), (200, "a"));
+    assert_eq!((hit.header("x-kept").as_deref(), hit.header("x-early")), (Some("yes"), None));
+}
+
 // RFC 9110 section 15: a client must understand the class of a status, not each status; a cache is no obstacle.
 #[tokio::test]
 async fn a_status_of_no_class_passes_through_unharmed() {
@@ -244,8 +255,8 @@ async fn kept_and_secret(control: &str) -> (Option<String>, Option<String>) {
     (second.header("x-kept"), second.header("x-secret"))
 }
 
-// RFC 9111 section 5.2.2.7: "a shared cache MUST NOT store the specified header field(s), whereas it MAY store the
-// remainder of the response message"
+// RFC 9111 section 5.2.2.7: "a shared cache MUST NOT store the listed header fields [...] but MAY store the remainder of the
+// response message"
 #[tokio::test]
 async fn a_field_that_private_names_is_not_stored_and_the_rest_is() {
     for control in [
@@ -260,7 +271,7 @@ async fn a_field_that_private_names_is_not_stored_and_the_rest_is() {
     }
 }
 
-// RFC 9111 section 5.2.2.4: "the cache MUST NOT use the listed fields" without validation
+// RFC 9111 section 5.2.2.4: the response may be used "if the listed header fields are excluded from the subsequent response"
 #[tokio::test]
 async fn a_field_that_no_cache_names_is_not_reused_and_the_rest_is() {
     for control in ["max-age=3600, no-cache=\"x-secret\"", "max-age=3600, NO-CACHE=\"X-SECRET, x-other\""] {
