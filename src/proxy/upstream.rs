@@ -8,11 +8,12 @@ use crate::origin::pool::HealthChecks;
 use crate::origin::{Pool, Prepared, S3Signer};
 use crate::outcome::Fault;
 use crate::proxy::trust::Trust;
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderMap, HeaderName};
 use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorSource, ErrorType, HttpPeer, Result};
 use pingora::proxy::Session;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -23,6 +24,9 @@ const IDLE: Duration = Duration::from_secs(50);
 
 /// Fields that say in other words what the ones that we write say.
 const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-port", "x-forwarded-prefix", "x-original-url", "x-rewrite-url"];
+
+/// Fields that are written for the origin, whatever the client sent.
+const WRITTEN: [&str; 3] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
 /// An origin at run time.
 #[derive(Debug)]
@@ -196,6 +200,33 @@ impl Gate {
         request.insert_header("x-request-id", ctx.id.digits().as_slice())?;
         Ok(())
     }
+}
+
+/// The request with the fields that are written for the origin, where a response says that it varies on one of them: what the
+/// origin told apart is what it saw, not what the client sent.
+pub(super) fn as_the_origin_sees_it<'a>(
+    request: &'a RequestHeader,
+    response: &HeaderMap,
+    ctx: &Context,
+) -> Cow<'a, RequestHeader> {
+    let lines = response.get_all(header::VARY).into_iter();
+    let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let is_written =
+        |name: &[u8]| WRITTEN.iter().chain(&FORWARDED).any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
+    if !names.any(is_written) {
+        return Cow::Borrowed(request);
+    }
+    let mut seen = request.clone();
+    // Those of a client may hold what no field can, which is then absent here and for the origin.
+    let _ = seen.insert_header("x-forwarded-host", ctx.target.authority.as_str());
+    let _ = seen.insert_header("x-forwarded-proto", ctx.target.scheme);
+    let _ = seen.append_header("x-forwarded-for", ctx.client_ip.to_string());
+    if !ctx.trusted {
+        for name in FORWARDED {
+            seen.remove_header(name);
+        }
+    }
+    Cow::Owned(seen)
 }
 
 /// Whether the server closed its connection instead of answering.

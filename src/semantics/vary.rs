@@ -14,7 +14,8 @@ pub struct VaryFields {
 impl VaryFields {
     /// Reads all lines of `Vary`. Allocates nothing if there is none.
     ///
-    /// A member that cannot be the name of a field counts as `*`: nobody can tell what it selects on.
+    /// A member that cannot be the name of a field counts as `*`: nobody can tell what it selects on. So does the field that
+    /// names the request, which is another one each time.
     pub fn of(response: &HeaderMap) -> Self {
         let mut vary = VaryFields::default();
         for line in response.get_all(header::VARY) {
@@ -23,6 +24,7 @@ impl VaryFields {
                     b"" => {}
                     b"*" => vary.any = true,
                     name => match HeaderName::from_bytes(name) {
+                        Ok(name) if name == "x-request-id" => vary.any = true,
                         Ok(name) => vary.names.push(name),
                         Err(_) => vary.any = true,
                     },
@@ -166,7 +168,17 @@ mod tests {
 
     #[test]
     fn a_star_anywhere_matches_nothing() {
-        for lines in [&["*"][..], &["*, *"], &["*", "*"], &[", *"], &["", "*"], &["*, Foo"], &["Foo, *"], &["a b"]] {
+        for lines in [
+            &["*"][..],
+            &["*, *"],
+            &["*", "*"],
+            &[", *"],
+            &["", "*"],
+            &["*, Foo"],
+            &["Foo, *"],
+            &["a b"],
+            &["X-Request-Id"],
+        ] {
             assert!(vary(lines).is_any(), "{lines:?}");
         }
     }

@@ -1,6 +1,9 @@
 //! Which of the stored responses of a resource answers a request: RFC 9111 section 4.1, RFC 9110 section 12.5.5.
 
-use crate::support::{Call, Origin, Proxy, Reply};
+use crate::support::cache_status::CacheStatus;
+use crate::support::wire::{Body, Framing, Wire};
+use crate::support::{Call, Origin, Proxy, Reply, within};
+use tokio::net::TcpSocket;
 
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
@@ -151,6 +154,62 @@ async fn a_field_that_nobody_knows_selects_as_well() {
         let ask = async |value| proxy.get("/a").header(field, value).await.is_hit();
         assert!(!ask("1").await && !ask("2").await, "{field}");
         assert!(ask("1").await && ask("2").await, "{field}");
+    }
+}
+
+/// The body and the `Cache-Status` of the answer to a client with this address.
+async fn get_from(address: &str, proxy: &Proxy, path: &str) -> (String, bool) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
+    let mut wire = Wire::new(socket.connect(proxy.listen()).await.unwrap());
+    wire.write(format!("GET {path} HTTP/1.1\r\nHost: test.example\r\n\r\n").as_bytes()).await.unwrap();
+    let (_, headers) = within("an answer", wire.head()).await.unwrap();
+    let mut body = Body::new(Framing::of(&headers, Framing::UntilClose));
+    let mut text = Vec::new();
+    while let Some(piece) = within("the body", body.piece(&mut wire)).await {
+        text.extend(piece);
+    }
+    (String::from_utf8(text).unwrap(), CacheStatus::of(&headers).hit)
+}
+
+// RFC 9111 section 4.1. The field that the origin told apart by is the one that it saw, which a proxy writes.
+#[tokio::test]
+async fn a_response_that_varies_on_the_client_is_for_that_client() {
+    let origin = Origin::start().await;
+    origin.on_fn("/a", |seen| {
+        Reply::fresh(seen.header("x-forwarded-for").unwrap_or_default()).header("vary", "X-Forwarded-For")
+    });
+    let proxy = Proxy::plain(&origin).await;
+    for round in 0..2 {
+        for address in ["127.0.0.1", "127.0.0.2"] {
+            assert_eq!(get_from(address, &proxy, "/a").await, (address.to_owned(), round == 1));
+        }
+    }
+}
+
+// RFC 9111 section 4.1, for hosts that share their entries
+#[tokio::test]
+async fn a_response_that_varies_on_the_host_is_for_that_host() {
+    for field in ["x-forwarded-host", "host"] {
+        let origin = Origin::start().await;
+        origin.on_fn("/a", move |seen| Reply::fresh(seen.header(field).unwrap_or_default()).header("vary", field));
+        let proxy = Proxy::builder(&origin).set("buckets.main.host_in_key", "false").start().await;
+        for round in 0..2 {
+            for host in ["one.example", "two.example"] {
+                let answer = proxy.get("/a").host(host).await;
+                assert_eq!((answer.text().as_str(), answer.is_hit()), (host, round == 1), "{field}");
+            }
+        }
+    }
+}
+
+// RFC 9111 section 4.1: no two requests match in a field that is another one each time.
+#[tokio::test]
+async fn a_response_that_varies_on_the_name_of_the_request_is_not_stored() {
+    let (_origin, proxy) = counting(&["X-Request-Id"]).await;
+    for _ in 0..2 {
+        let answer = proxy.get("/a").await;
+        assert!(!answer.is_hit() && !answer.cache_status().stored);
     }
 }
 
