@@ -94,7 +94,7 @@ impl Gate {
             let _ = response.insert_header(header::AGE, age);
         }
         if matches!(outcome, Outcome::Miss(_) | Outcome::Revalidated(_)) {
-            restore_own_fields(response, ctx);
+            heads::restore(&mut ctx.own_fields, response);
         }
         let _ = response.insert_header("cache-status", cache_status_after(response, &outcome, &account));
         let via = match response.headers.get(header::VIA).and_then(|via| via.to_str().ok()) {
@@ -206,15 +206,6 @@ pub(super) fn let_the_fill_run_ahead(session: &mut Session) {
     }
     if fill.will_be_kept() {
         session.set_proxy_tasks_enabled(true);
-    }
-}
-
-/// What is stored is also what the client that caused the fetch is served from. The fields that are not stored are still its own.
-fn restore_own_fields(response: &mut ResponseHeader, ctx: &mut Context) {
-    let gone = |name: &HeaderName| !response.headers.contains_key(name);
-    let missing: Vec<_> = ctx.own_fields.drain(..).filter(|(name, _)| gone(name)).collect();
-    for (name, value) in missing {
-        let _ = response.append_header(name, value);
     }
 }
 
