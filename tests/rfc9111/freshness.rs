@@ -468,6 +468,13 @@ async fn without_explicit_freshness_a_tenth_of_the_time_since_modification_is_gu
     assert_fresh_for(rows).await;
 }
 
+// RFC 9111 section 4.2.2: what nobody touched for years may still change tomorrow.
+#[tokio::test]
+async fn a_guess_is_a_day_at_most() {
+    let years = date(-864_000_000);
+    assert_fresh_for([(&[("last-modified", years.as_str())][..], 86_400)]).await;
+}
+
 // RFC 9111 section 4.2.2: an earlier version forbade to guess for targets with a query; this one does not.
 #[tokio::test]
 async fn a_target_with_a_query_is_no_obstacle_to_a_guess() {

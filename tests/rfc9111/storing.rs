@@ -445,6 +445,29 @@ async fn answers_to_other_methods_than_get_do_not_answer_a_get() {
     }
 }
 
+// RFC 9111 section 4.3.5 and RFC 9110 section 9.3.2: a HEAD asks for what a GET would bring, and is answered from what one brought.
+#[tokio::test]
+async fn a_stored_get_answers_a_head() {
+    let (origin, proxy) = pair().await;
+    origin.on("/a", Reply::fresh("four").header("x-kept", "yes"));
+    proxy.get("/a").await;
+    let head = proxy.call("HEAD", "/a").await;
+    assert!(head.is_hit() && head.body.is_empty());
+    assert_eq!((head.header("content-length").as_deref(), head.header("x-kept").as_deref()), (Some("4"), Some("yes")));
+    assert_eq!(origin.count("/a"), 1);
+}
+
+// RFC 9111 section 3: what a HEAD leaves behind must not pass for what a GET would bring.
+#[tokio::test]
+async fn a_head_never_leaves_an_empty_body_for_a_get() {
+    let (origin, proxy) = pair().await;
+    origin.on("/a", Reply::fresh("four"));
+    for _ in 0..2 {
+        assert!(proxy.call("HEAD", "/a").await.body.is_empty());
+        assert_eq!(proxy.get("/a").await.text(), "four");
+    }
+}
+
 // RFC 9111 section 2: the cache key has the method, or stands for GET alone
 #[tokio::test]
 async fn a_stored_get_does_not_answer_other_methods() {

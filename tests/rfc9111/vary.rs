@@ -2,7 +2,7 @@
 
 use crate::support::cache_status::CacheStatus;
 use crate::support::wire::{Body, Framing, Wire};
-use crate::support::{Call, Origin, Proxy, Reply, within};
+use crate::support::{Call, Gate, Origin, Proxy, Reply, within};
 use tokio::net::TcpSocket;
 
 type Fields<'a> = &'a [(&'a str, &'a str)];
@@ -349,6 +349,26 @@ async fn each_variant_is_stored_beside_the_others() {
         }
     }
     assert_eq!(origin.count("/a"), languages.len());
+}
+
+// RFC 9111 section 4 lets a cache answer by a response that is on its way; section 4.1 holds for that one as well.
+#[tokio::test]
+async fn a_variant_that_is_on_its_way_answers_only_requests_that_match() {
+    let origin = Origin::start().await;
+    let gate = Gate::closed();
+    let script = gate.clone();
+    origin.on_fn("/a", move |seen| {
+        let language = seen.header("accept-language").unwrap_or_default();
+        let reply = Reply::ok(&language).header("cache-control", "max-age=60").header("vary", "accept-language");
+        reply.hold(&script).piece("-end").claim_length(6)
+    });
+    let proxy = Proxy::plain(&origin).await;
+    let ask = async |language| proxy.get("/a").header("accept-language", language).open().await;
+    let (first, second, third) = (ask("de").await, ask("en").await, ask("de").await);
+    gate.open();
+    let bodies = [first.rest().await.text(), second.rest().await.text(), third.rest().await.text()];
+    assert_eq!(bodies, ["de-end", "en-end", "de-end"]);
+    assert_eq!(origin.count("/a"), 2);
 }
 
 // RFC 9111 section 4.1: a request selects by the Vary of the responses that are stored, of which the newest is the best known.
