@@ -25,8 +25,8 @@ const IDLE: Duration = Duration::from_secs(50);
 /// Fields that say in other words what the ones that we write say.
 const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-port", "x-forwarded-prefix", "x-original-url", "x-rewrite-url"];
 
-/// Fields that are written for the origin, whatever the client sent.
-const WRITTEN: [&str; 3] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+/// Fields that are written for the origin, whatever the client sent. HTTP/2 has another place for the host.
+const WRITTEN: [&str; 4] = ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
 /// An origin at run time.
 #[derive(Debug)]
@@ -217,7 +217,10 @@ pub(super) fn as_the_origin_sees_it<'a>(
         return Cow::Borrowed(request);
     }
     let mut seen = request.clone();
-    // Those of a client may hold what no field can, which is then absent here and for the origin.
+    // Neither an authority nor an address holds what a field may not; an error could only leave the client's own.
+    if !seen.headers.contains_key(header::HOST) {
+        let _ = seen.insert_header(header::HOST, ctx.target.authority.as_str());
+    }
     let _ = seen.insert_header("x-forwarded-host", ctx.target.authority.as_str());
     let _ = seen.insert_header("x-forwarded-proto", ctx.target.scheme);
     let _ = seen.append_header("x-forwarded-for", ctx.client_ip.to_string());

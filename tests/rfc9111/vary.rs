@@ -3,9 +3,11 @@
 mod preferences;
 
 use crate::support::cache_status::CacheStatus;
+use crate::support::tls::Authority;
 use crate::support::wire::{Body, Framing, Wire};
-use crate::support::{Call, Gate, Origin, Proxy, Reply, within};
+use crate::support::{Call, Gate, Origin, PATIENCE, Proxy, Reply, within};
 use tokio::net::TcpSocket;
+use tokio::process::Command;
 
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
@@ -159,6 +161,19 @@ async fn a_field_that_nobody_knows_selects_as_well() {
     }
 }
 
+// RFC 9111 section 4.1 allows to change space "where allowed in the header field's syntax", which is not everywhere.
+#[tokio::test]
+async fn space_beside_a_comma_matters_where_a_comma_is_text() {
+    let rows: [(Fields<'_>, Fields<'_>, bool); 5] = [
+        (&[("user-agent", "x (a, b)")], &[("user-agent", "x (a,b)")], false),
+        (&[("cookie", "a=1, b")], &[("cookie", "a=1,b")], false),
+        (&[("cookie", "a=1,b=2")], &[("cookie", "a=1"), ("cookie", "b=2")], false),
+        (&[("referer", "http://x/a, b")], &[("referer", "http://x/a,b")], false),
+        (&[("user-agent", "x (a, b)"), ("cookie", "c=1")], &[("cookie", "c=1"), ("user-agent", "x (a, b)")], true),
+    ];
+    assert_matches(&["user-agent, cookie, referer"], rows).await;
+}
+
 /// The body and the `Cache-Status` of the answer to a client with this address.
 async fn get_from(address: &str, proxy: &Proxy, path: &str) -> (String, bool) {
     let socket = TcpSocket::new_v4().unwrap();
@@ -201,6 +216,33 @@ async fn a_response_that_varies_on_the_host_is_for_that_host() {
                 let answer = proxy.get("/a").host(host).await;
                 assert_eq!((answer.text().as_str(), answer.is_hit()), (host, round == 1), "{field}");
             }
+        }
+    }
+}
+
+/// The answer to a client of HTTP/2, which names the host in a place of its own: the fields, lower case, and the body.
+async fn get_by_http2(proxy: &Proxy, host: &str) -> String {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--include", "--http2", "--insecure", "--max-time"]);
+    command.arg(PATIENCE.as_secs().to_string()).arg("--connect-to").arg(format!("{host}:443:{}", proxy.tls()));
+    let output = command.arg(format!("https://{host}/a")).output().await.expect("curl");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).to_ascii_lowercase()
+}
+
+// RFC 9111 section 4.1; RFC 9113 section 8.3.1
+#[tokio::test]
+async fn a_response_that_varies_on_the_host_is_for_that_host_by_http2_as_well() {
+    let origin = Origin::start().await;
+    origin.on_fn("/a", move |seen| Reply::fresh(seen.header("host").unwrap_or_default()).header("vary", "host"));
+    let identity = Authority::new().identity("one.example");
+    let builder = Proxy::builder(&origin).tls(&identity.chain, &identity.key);
+    let proxy = builder.set("buckets.main.host_in_key", "false").start().await;
+    for round in 0..2 {
+        for host in ["one.example", "two.example"] {
+            let answer = get_by_http2(&proxy, host).await;
+            assert!(answer.starts_with("http/2 200") && answer.ends_with(host), "{host}: {answer}");
+            assert_eq!(answer.contains("tidegate; hit"), round == 1, "{host}: {answer}");
         }
     }
 }
