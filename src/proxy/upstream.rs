@@ -8,7 +8,7 @@ use crate::origin::pool::HealthChecks;
 use crate::origin::{Pool, Prepared, S3Signer};
 use crate::outcome::Fault;
 use crate::proxy::trust::Trust;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorSource, ErrorType, HttpPeer, Result};
@@ -154,6 +154,7 @@ impl Gate {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
+        join_cookies(request)?;
         let Some(site) = ctx.site.clone() else { return Ok(()) };
         let upstream = &site.upstream;
         if let Some(verdict) = &ctx.verdict {
@@ -200,6 +201,17 @@ impl Gate {
         request.insert_header("x-request-id", ctx.id.digits().as_slice())?;
         Ok(())
     }
+}
+
+/// Makes one line of those into which HTTP/2 splits a cookie (RFC 9113 section 8.2.3): many servers read the first one only.
+fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let lines: Vec<&[u8]> = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        request.insert_header(header::COOKIE, joined)?;
+    }
+    Ok(())
 }
 
 /// The request with the fields that are written for the origin, where a response says that it varies on one of them: what the
