@@ -101,3 +101,22 @@ pub fn not_modified(
 ) -> bool {
     crate::semantics::conditional::not_modified(method, request, status, response, now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_private_or_no_cache_name_are_for_one_client() {
+        let mut response = HeaderMap::new();
+        for (name, value) in [("x-a", "1"), ("x-a", "2"), ("x-b", "3"), ("x-c", "4")] {
+            response.append(name, HeaderValue::from_static(value));
+        }
+        assert!(not_for_others(&response).is_empty());
+        let control = HeaderValue::from_static("private=\"x-a, x-none\", no-cache=\"x-c\"");
+        response.insert(http::header::CACHE_CONTROL, control);
+        let fields = not_for_others(&response);
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(fields, [("x-a", &b"1"[..]), ("x-a", b"2"), ("x-c", b"4")]);
+    }
+}

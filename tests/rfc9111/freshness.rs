@@ -55,7 +55,8 @@ async fn assert_fresh_for<'a>(rows: impl IntoIterator<Item = (Fields<'a>, i64)>)
         }
         assert!(status.hit, "{fields:?} was not fresh: {status:?}");
         let left = status.ttl.unwrap_or_default();
-        assert!((seconds - TOLERANCE..=seconds).contains(&left), "{fields:?}: {left} seconds left, not {seconds}");
+        // A test that is slow also makes what was modified longer ago, of which a part is fresh longer.
+        assert!((left - seconds).abs() <= TOLERANCE, "{fields:?}: {left} seconds left, not {seconds}");
     }
 }
 
