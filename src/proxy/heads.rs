@@ -3,7 +3,7 @@
 use crate::decide::{NotStored, Storing};
 use crate::semantics::fields::remove_hop_by_hop;
 use crate::semantics::update::update_stored;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, header};
 use pingora::cache::NoCacheReason;
 use pingora::http::ResponseHeader;
 use std::time::SystemTime;
@@ -36,7 +36,7 @@ pub(super) fn dress(storing: &Storing, head: &mut ResponseHeader) {
 
 /// Puts fields back that were not stored. What is stored is also what the client that caused the fetch is served from, and they
 /// are its own.
-pub(super) fn restore(own: &mut Vec<(HeaderName, HeaderValue)>, head: &mut ResponseHeader) {
+pub(super) fn restore(own: &mut Vec<(HeaderName, http::HeaderValue)>, head: &mut ResponseHeader) {
     // Those that a policy had stored are there already.
     own.retain(|(name, _)| !head.headers.contains_key(name));
     for (name, value) in own.drain(..) {

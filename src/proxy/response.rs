@@ -86,15 +86,15 @@ impl Gate {
             return;
         }
         let (outcome, account) = what_happened(session, ctx);
+        if matches!(outcome, Outcome::Miss(_) | Outcome::Revalidated(_)) {
+            heads::restore(&mut ctx.own_fields, response);
+        }
         let stored = session.cache.maybe_cache_meta();
         let from_store = !matches!(outcome, Outcome::Miss(_) | Outcome::Bypass(_) | Outcome::Error(_));
         if from_store && let Some(meta) = stored {
             let age = meta.age().as_secs();
             ctx.age = Some(age);
             let _ = response.insert_header(header::AGE, age);
-        }
-        if matches!(outcome, Outcome::Miss(_) | Outcome::Revalidated(_)) {
-            heads::restore(&mut ctx.own_fields, response);
         }
         let _ = response.insert_header("cache-status", cache_status_after(response, &outcome, &account));
         let via = match response.headers.get(header::VIA).and_then(|via| via.to_str().ok()) {

@@ -8,7 +8,7 @@ use crate::origin::pool::HealthChecks;
 use crate::origin::{Pool, Prepared, S3Signer};
 use crate::outcome::Fault;
 use crate::proxy::trust::Trust;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorSource, ErrorType, HttpPeer, Result};
@@ -205,9 +205,9 @@ impl Gate {
 
 /// Makes one line of those into which HTTP/2 splits a cookie (RFC 9113 section 8.2.3): many servers read the first one only.
 fn join_cookies(request: &mut RequestHeader) -> Result<()> {
-    let lines: Vec<&[u8]> = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let lines: Vec<&[u8]> = request.headers.get_all(header::COOKIE).iter().map(|line| line.as_bytes()).collect();
     if lines.len() > 1
-        && let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+        && let Ok(joined) = http::HeaderValue::from_bytes(&lines.join(&b"; "[..]))
     {
         request.insert_header(header::COOKIE, joined)?;
     }
@@ -218,7 +218,7 @@ fn join_cookies(request: &mut RequestHeader) -> Result<()> {
 /// origin told apart is what it saw, not what the client sent.
 pub(super) fn as_the_origin_sees_it<'a>(
     request: &'a RequestHeader,
-    response: &HeaderMap,
+    response: &http::HeaderMap,
     ctx: &Context,
 ) -> Cow<'a, RequestHeader> {
     let lines = response.get_all(header::VARY).into_iter();
