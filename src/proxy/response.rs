@@ -86,9 +86,6 @@ impl Gate {
             return;
         }
         let (outcome, account) = what_happened(session, ctx);
-        if matches!(outcome, Outcome::Miss(_) | Outcome::Revalidated(_)) {
-            heads::restore(&mut ctx.own_fields, response);
-        }
         let stored = session.cache.maybe_cache_meta();
         let from_store = !matches!(outcome, Outcome::Miss(_) | Outcome::Bypass(_) | Outcome::Error(_));
         if from_store && let Some(meta) = stored {
@@ -103,6 +100,9 @@ impl Gate {
         };
         let _ = response.insert_header(header::VIA, via.as_ref());
         let _ = response.insert_header("x-request-id", ctx.id.digits().as_slice());
+        if matches!(outcome, Outcome::Miss(_) | Outcome::Revalidated(_)) {
+            heads::restore(&mut ctx.own_fields, response);
+        }
         // What `deliver` reads decides about the looks of this response only, so it is told before.
         let explanation = if ctx.debug { self.explain(session, ctx) } else { None };
         self.deliver(session, response, &outcome, &account, ctx);
