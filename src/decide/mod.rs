@@ -20,9 +20,10 @@ pub use response::{NotStored, Response, ResponseAction, ResponseVerdict, Storing
 
 use crate::config::Bucket;
 use crate::key::PrimaryKey;
-use crate::policy::decision::DeliverDecision;
+use crate::policy::decision::{DeliverDecision, Overrides};
 use crate::policy::view::{CacheView, ResponseView};
 use crate::policy::{Policy, PolicyError};
+use crate::semantics::cache_control::ResponseControl;
 use crate::semantics::invalidation::invalidates;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::time::SystemTime;
@@ -82,6 +83,14 @@ pub fn variance(stored: &HeaderMap, request: &HeaderMap, normalized: &Normalized
     })
 }
 
+/// The fields of a response that `private` or `no-cache` name (RFC 9111 sections 5.2.2.4 and 5.2.2.7): they are for the
+/// client whose request brought them, and are not stored.
+pub fn not_for_others(response: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let control = ResponseControl::of(response, Overrides::default());
+    let named = control.fields_to_strip().flat_map(|name| response.get_all(name).into_iter().map(move |v| (name, v)));
+    named.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// Whether a response is to be sent as 304 (RFC 9110 section 13.2.2).
 pub fn not_modified(
     method: &Method,
@@ -91,4 +100,23 @@ pub fn not_modified(
     now: SystemTime,
 ) -> bool {
     crate::semantics::conditional::not_modified(method, request, status, response, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_private_or_no_cache_name_are_for_one_client() {
+        let mut response = HeaderMap::new();
+        for (name, value) in [("x-a", "1"), ("x-a", "2"), ("x-b", "3"), ("x-c", "4")] {
+            response.append(name, HeaderValue::from_static(value));
+        }
+        assert!(not_for_others(&response).is_empty());
+        let control = HeaderValue::from_static("private=\"x-a, x-none\", no-cache=\"x-c\"");
+        response.insert(http::header::CACHE_CONTROL, control);
+        let fields = not_for_others(&response);
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(fields, [("x-a", &b"1"[..]), ("x-a", b"2"), ("x-c", b"4")]);
+    }
 }

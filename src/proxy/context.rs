@@ -56,6 +56,8 @@ pub struct Context {
     pub validated: Option<http::HeaderMap>,
     /// That 304 was about another response than the one stored.
     pub unconfirmed: bool,
+    /// Fields of the origin's answer that are for this client and not for those who are served from the store.
+    pub own_fields: Vec<(http::HeaderName, http::HeaderValue)>,
     /// Why the response is not stored.
     pub not_stored: Option<String>,
     /// A policy call failed; the kind.
@@ -130,6 +132,7 @@ impl Context {
             origin_status: None,
             validated: None,
             unconfirmed: false,
+            own_fields: Vec::new(),
             not_stored: None,
             policy_error: None,
             fault: None,

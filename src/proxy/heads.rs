@@ -34,6 +34,16 @@ pub(super) fn dress(storing: &Storing, head: &mut ResponseHeader) {
     }
 }
 
+/// Puts fields back that were not stored. What is stored is also what the client that caused the fetch is served from, and they
+/// are its own.
+pub(super) fn restore(own: &mut Vec<(HeaderName, http::HeaderValue)>, head: &mut ResponseHeader) {
+    // Those that a policy had stored are there already.
+    own.retain(|(name, _)| !head.headers.contains_key(name));
+    for (name, value) in own.drain(..) {
+        let _ = head.append_header(name, value);
+    }
+}
+
 /// A head as it can be stored: without what concerns only the connection that it came on (RFC 9111 section 3.1), and without
 /// the letter case of its field names, which nothing may depend on (RFC 9110 section 5.1) and which would cost a second
 /// table in each entry and each hit.

@@ -216,7 +216,7 @@ impl ProxyHttp for Hooks {
     }
 
     fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Box<Context>, req: &RequestHeader) -> Option<HashBinary> {
-        stored::variance(meta, ctx, req)
+        stored::variance(meta, ctx, &upstream::as_the_origin_sees_it(req, meta.headers(), ctx))
     }
 
     fn cache_not_modified_filter(

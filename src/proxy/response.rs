@@ -33,6 +33,7 @@ impl Gate {
         }
         self.note_answer(response.status, ctx);
         self.invalidate(session, response, ctx);
+        ctx.own_fields = decide::not_for_others(&response.headers);
         if !response.headers.contains_key(header::DATE) {
             // RFC 9110 section 6.6.1: a recipient with a clock records when it came.
             let _ = response.insert_header(header::DATE, httpdate::fmt_http_date(clock::now()));
@@ -99,6 +100,9 @@ impl Gate {
         };
         let _ = response.insert_header(header::VIA, via.as_ref());
         let _ = response.insert_header("x-request-id", ctx.id.digits().as_slice());
+        if matches!(outcome, Outcome::Miss(_) | Outcome::Revalidated(_)) {
+            heads::restore(&mut ctx.own_fields, response);
+        }
         // What `deliver` reads decides about the looks of this response only, so it is told before.
         let explanation = if ctx.debug { self.explain(session, ctx) } else { None };
         self.deliver(session, response, &outcome, &account, ctx);

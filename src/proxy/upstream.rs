@@ -13,6 +13,7 @@ use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorSource, ErrorType, HttpPeer, Result};
 use pingora::proxy::Session;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -23,6 +24,9 @@ const IDLE: Duration = Duration::from_secs(50);
 
 /// Fields that say in other words what the ones that we write say.
 const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-port", "x-forwarded-prefix", "x-original-url", "x-rewrite-url"];
+
+/// Fields that are written for the origin, whatever the client sent. HTTP/2 has another place for the host.
+const WRITTEN: [&str; 4] = ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
 /// An origin at run time.
 #[derive(Debug)]
@@ -150,6 +154,7 @@ impl Gate {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
+        join_cookies(request)?;
         let Some(site) = ctx.site.clone() else { return Ok(()) };
         let upstream = &site.upstream;
         if ctx.background && ctx.forward == Some(ForwardReason::Miss) {
@@ -201,6 +206,47 @@ impl Gate {
         request.insert_header("x-request-id", ctx.id.digits().as_slice())?;
         Ok(())
     }
+}
+
+/// Makes one line of those into which HTTP/2 splits a cookie (RFC 9113 section 8.2.3): many servers read the first one only.
+fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let lines: Vec<&[u8]> = request.headers.get_all(header::COOKIE).iter().map(|line| line.as_bytes()).collect();
+    if lines.len() > 1
+        && let Ok(joined) = http::HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        request.insert_header(header::COOKIE, joined)?;
+    }
+    Ok(())
+}
+
+/// The request with the fields that are written for the origin, where a response says that it varies on one of them: what the
+/// origin told apart is what it saw, not what the client sent.
+pub(super) fn as_the_origin_sees_it<'a>(
+    request: &'a RequestHeader,
+    response: &http::HeaderMap,
+    ctx: &Context,
+) -> Cow<'a, RequestHeader> {
+    let lines = response.get_all(header::VARY).into_iter();
+    let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let is_written =
+        |name: &[u8]| WRITTEN.iter().chain(&FORWARDED).any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
+    if !names.any(is_written) {
+        return Cow::Borrowed(request);
+    }
+    let mut seen = request.clone();
+    // Neither an authority nor an address holds what a field may not; an error could only leave the client's own.
+    if !seen.headers.contains_key(header::HOST) {
+        let _ = seen.insert_header(header::HOST, ctx.target.authority.as_str());
+    }
+    let _ = seen.insert_header("x-forwarded-host", ctx.target.authority.as_str());
+    let _ = seen.insert_header("x-forwarded-proto", ctx.target.scheme);
+    let _ = seen.append_header("x-forwarded-for", ctx.client_ip.to_string());
+    if !ctx.trusted {
+        for name in FORWARDED {
+            seen.remove_header(name);
+        }
+    }
+    Cow::Owned(seen)
 }
 
 /// Whether the server closed its connection instead of answering.

@@ -41,6 +41,25 @@ pub struct CacheControl {
     pub immutable: bool,
 }
 
+/// Fields that say what a body is, for whom, and how long it holds. A response without them is another response, so that
+/// `private` and `no-cache` that name one are taken for the unqualified form, as RFC 9111 sections 5.2.2.4 and 5.2.2.7
+/// allow.
+const INDISPENSABLE: [HeaderName; 13] = [
+    header::AGE,
+    header::CACHE_CONTROL,
+    targeted::CDN_CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::DATE,
+    header::EXPIRES,
+    header::LOCATION,
+    surrogate::SURROGATE_CONTROL,
+    header::TRANSFER_ENCODING,
+    header::VARY,
+];
+
 /// How much of a response `private` or `no-cache` is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Scope {
@@ -68,13 +87,13 @@ impl Scope {
     }
 
     /// Reads the text of an argument as names of fields. Names that no field can have widen the scope to everything,
-    /// so that a slip of the origin never makes it cacheable.
+    /// so that a slip of the origin never makes it cacheable; so do fields without which the rest means something else.
     pub(super) fn of_names(text: &[u8]) -> Self {
         let mut names = Vec::new();
         for name in text.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|name| !name.is_empty()) {
             match HeaderName::from_bytes(name) {
-                Ok(name) => names.push(name),
-                Err(_) => return Scope::Response,
+                Ok(name) if !INDISPENSABLE.contains(&name) => names.push(name),
+                _ => return Scope::Response,
             }
         }
         if names.is_empty() { Scope::Response } else { Scope::Fields(names) }
@@ -306,6 +325,14 @@ mod tests {
             ["private=\"\"", "private=\"a b\"", "private=\"a", "private=", "private =\"a\"", r#"private="a\"b""#]
         {
             assert!(parse(&[line]).private.is_response(), "{line}");
+        }
+    }
+
+    #[test]
+    fn names_of_fields_that_a_response_cannot_do_without_mean_everything() {
+        for name in ["Vary", "content-encoding", "x-secret, content-type", "location"] {
+            assert!(parse(&[&format!("private=\"{name}\"")]).private.is_response(), "{name}");
+            assert!(parse(&[&format!("no-cache=\"{name}\"")]).no_cache.is_response(), "{name}");
         }
     }
 

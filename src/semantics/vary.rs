@@ -1,7 +1,19 @@
 //! Variants: RFC 9110 section 12.5.5, RFC 9111 section 4.1.
 
 use super::normalize;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// Fields that are no lists: a comma in them is text, and so is the space beside it. HTTP/2 splits `Cookie` into lines, to be
+/// joined by `; ` (RFC 9113 section 8.2.3); the others have one line.
+const NO_LISTS: [HeaderName; 7] = [
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::FROM,
+    header::HOST,
+    header::ORIGIN,
+    header::REFERER,
+    header::USER_AGENT,
+];
 
 /// The request fields that select among the responses of one resource.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,7 +26,8 @@ pub struct VaryFields {
 impl VaryFields {
     /// Reads all lines of `Vary`. Allocates nothing if there is none.
     ///
-    /// A member that cannot be the name of a field counts as `*`: nobody can tell what it selects on.
+    /// A member that cannot be the name of a field counts as `*`: nobody can tell what it selects on. So does the field that
+    /// names the request, which is another one each time.
     pub fn of(response: &HeaderMap) -> Self {
         let mut vary = VaryFields::default();
         for line in response.get_all(header::VARY) {
@@ -23,6 +36,7 @@ impl VaryFields {
                     b"" => {}
                     b"*" => vary.any = true,
                     name => match HeaderName::from_bytes(name) {
+                        Ok(name) if name == "x-request-id" => vary.any = true,
                         Ok(name) => vary.names.push(name),
                         Err(_) => vary.any = true,
                     },
@@ -102,13 +116,17 @@ fn length(bytes: usize) -> [u8; 4] {
 }
 
 /// Appends the value of a selecting field in a form that is equal for requests that mean the same (RFC 9111
-/// section 4.1): lines combined, spaces around commas removed; `Accept-Language` and `Accept-Encoding` also without
+/// section 4.1): lines combined, spaces around commas removed where a comma may separate; `Accept-Language` and `Accept-Encoding` also without
 /// regard to order, case and the spelling of weights. `false`: the request does not have the field.
 pub fn append_selecting(request: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) -> bool {
     let values = request.get_all(name);
     let lines = || values.iter().map(|value| value.as_bytes());
     if lines().next().is_none() {
         return false;
+    }
+    if NO_LISTS.contains(name) {
+        append_lines(lines(), b"; ", out);
+        return true;
     }
     let is_preference = *name == header::ACCEPT_ENCODING || *name == header::ACCEPT_LANGUAGE;
     if is_preference && normalize::append_preferences(lines(), out) {
@@ -127,12 +145,16 @@ pub fn append_selecting(request: &HeaderMap, name: &HeaderName, out: &mut Vec<u8
 
 /// Appends all lines of a field, combined with `, ` (RFC 9110 section 5.3). `false`: there is none.
 pub fn append_combined(headers: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) -> bool {
-    let mut lines = headers.get_all(name).iter();
+    let lines = headers.get_all(name);
+    append_lines(lines.iter().map(HeaderValue::as_bytes), b", ", out)
+}
+
+fn append_lines<'a>(mut lines: impl Iterator<Item = &'a [u8]>, between: &[u8], out: &mut Vec<u8>) -> bool {
     let Some(first) = lines.next() else { return false };
-    out.extend_from_slice(first.as_bytes());
+    out.extend_from_slice(first);
     for line in lines {
-        out.extend_from_slice(b", ");
-        out.extend_from_slice(line.as_bytes());
+        out.extend_from_slice(between);
+        out.extend_from_slice(line);
     }
     true
 }
@@ -166,7 +188,17 @@ mod tests {
 
     #[test]
     fn a_star_anywhere_matches_nothing() {
-        for lines in [&["*"][..], &["*, *"], &["*", "*"], &[", *"], &["", "*"], &["*, Foo"], &["Foo, *"], &["a b"]] {
+        for lines in [
+            &["*"][..],
+            &["*, *"],
+            &["*", "*"],
+            &[", *"],
+            &["", "*"],
+            &["*, Foo"],
+            &["Foo, *"],
+            &["a b"],
+            &["X-Request-Id"],
+        ] {
             assert!(vary(lines).is_any(), "{lines:?}");
         }
     }
@@ -235,6 +267,15 @@ mod tests {
         assert!(same("foo", &["1,2"], &[" 1, 2 "]));
         assert!(!same("foo", &["1 2"], &["12"]));
         assert!(!same("foo", &["\"1,2\""], &["\"1, 2\""]));
+    }
+
+    // RFC 9110 section 10.1.5, RFC 6265 section 4.2
+    #[test]
+    fn a_comma_in_a_field_that_is_no_list_is_text() {
+        assert!(!same("user-agent", &["x (a, b)"], &["x (a,b)"]));
+        assert!(!same("cookie", &["a=1, b"], &["a=1,b"]));
+        assert!(!same("cookie", &["a=1,b=2"], &["a=1", "b=2"]));
+        assert!(same("cookie", &["a=1; b=2"], &["a=1", "b=2"]));
     }
 
     #[test]

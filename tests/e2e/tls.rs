@@ -171,6 +171,17 @@ async fn the_tls_listener_speaks_both_versions_of_http_and_serves_hits() {
     assert!(head.contains("cache-status: tidegate; hit"), "the version of HTTP is no part of the key: {head}");
 }
 
+/// RFC 9113 section 8.2.3.
+#[tokio::test]
+async fn the_lines_of_a_cookie_reach_an_origin_of_http_1_as_one() {
+    let (origin, proxy) = tls_listener("return {}").await;
+    let mut client = Command::new("curl");
+    client.args(["--silent", "--http2", "--insecure", "--header", "cookie: a=1", "--header", "cookie: b=2"]);
+    client.arg("--connect-to").arg(format!("test.example:443:{}", proxy.tls())).arg("https://test.example/a");
+    assert!(client.output().await.expect("curl").status.success());
+    assert_eq!(origin.last("/a").headers.all("cookie"), ["a=1; b=2"]);
+}
+
 #[tokio::test]
 async fn the_scheme_is_part_of_the_key_and_known_to_the_policy() {
     let policy = r#"return { deliver = function(req) return { headers = { ["x-scheme"] = req.scheme } } end }"#;

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -288,6 +289,8 @@ struct Daemon {
 struct Log {
     lines: Mutex<Vec<String>>,
     grown: watch::Sender<()>,
+    /// Pipes that may still bring something.
+    open: AtomicUsize,
 }
 
 impl Daemon {
@@ -307,7 +310,8 @@ impl Daemon {
     async fn become_ready(&mut self, listen: SocketAddr, admin: SocketAddr) -> Result<(), String> {
         eventually("the daemon to be ready", async || {
             if let Ok(Some(_)) = self.child.try_wait() {
-                return Some(Err(self.log.text()));
+                // What it said last may still be on its way.
+                return (self.log.open.load(Ordering::Acquire) == 0).then(|| Err(self.log.text()));
             }
             let ready = Call::new(admin, "GET", "/readyz").attempt().await.is_ok_and(|r| r.status == 200);
             (ready && tokio::net::TcpStream::connect(listen).await.is_ok()).then_some(Ok(()))
@@ -329,11 +333,13 @@ impl Drop for Daemon {
 impl Log {
     fn follow(self: &Arc<Self>, pipe: impl Read + Send + 'static) {
         let log = self.clone();
+        log.open.fetch_add(1, Ordering::Relaxed);
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 log.lines.lock().unwrap().push(line);
                 log.grown.send_replace(());
             }
+            log.open.fetch_sub(1, Ordering::Release);
         });
     }
 

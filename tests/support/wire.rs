@@ -29,7 +29,8 @@ impl Wire {
 
     /// Reads more. `false`: the peer closed or reset the connection.
     async fn fill(&mut self) -> bool {
-        let mut chunk = [0; 16 * 1024];
+        // Not on the stack: each future that waits for this one would be as large, or twice that.
+        let mut chunk = vec![0; 16 * 1024];
         match self.stream.read(&mut chunk).await {
             Ok(0) => false,
             Ok(n) => {
