@@ -123,6 +123,10 @@ pub enum Fault {
     MethodNotAllowed,
     /// Only objects of the bucket are readable.
     Forbidden,
+    /// A field of the request makes no sense where it stands.
+    BadHeader,
+    /// The body comes in a transfer coding other than `chunked`.
+    TransferCoding,
     /// The body is larger than `server.limits.body_bytes`.
     BodyTooLarge,
     /// The target is longer than `server.limits.uri_bytes`.
@@ -150,7 +154,8 @@ impl Fault {
     pub fn status(self) -> u16 {
         match self {
             Fault::NoBucket => 404,
-            Fault::BadHost | Fault::BadTarget => 400,
+            Fault::BadHost | Fault::BadTarget | Fault::BadHeader => 400,
+            Fault::TransferCoding => 501,
             Fault::MethodNotAllowed => 405,
             Fault::Forbidden => 403,
             Fault::BodyTooLarge => 413,
@@ -170,6 +175,8 @@ impl Fault {
             Fault::NoBucket => "no-bucket",
             Fault::BadHost => "bad-host",
             Fault::BadTarget => "bad-target",
+            Fault::BadHeader => "bad-header",
+            Fault::TransferCoding => "transfer-coding",
             Fault::MethodNotAllowed => "method-not-allowed",
             Fault::Forbidden => "forbidden",
             Fault::BodyTooLarge => "body-too-large",
@@ -191,6 +198,8 @@ impl Fault {
             Fault::NoBucket => "No bucket of this cache serves that host and path.",
             Fault::BadHost => "The request names no valid host.",
             Fault::BadTarget => "The request target is not a path that can be asked for.",
+            Fault::BadHeader => "A field of the request header cannot be passed on.",
+            Fault::TransferCoding => "The request body has a transfer coding other than chunked.",
             Fault::MethodNotAllowed => "This bucket does not let that method through.",
             Fault::Forbidden => "Only objects of this bucket can be read.",
             Fault::BodyTooLarge => "The request body is larger than this cache lets through.",
@@ -292,9 +301,9 @@ pub fn cache_status(outcome: &Outcome, account: &Account) -> String {
         }
         Outcome::Error(fault) => detail = Some(Cow::Borrowed(fault.as_str())),
     }
-    if let (Some(status), false) =
-        (account.forward_status, matches!(outcome, Outcome::Stale(..) | Outcome::Hit(_) | Outcome::Bypass(_)))
-    {
+    // Only where it went forward for this answer (RFC 9211 section 2.3).
+    let forwarded = matches!(outcome, Outcome::Revalidated(_) | Outcome::Miss(_) | Outcome::Bypass(_));
+    if let Some(status) = account.forward_status.filter(|_| forwarded) {
         let _ = write!(out, "; fwd-status={status}");
     }
     if let Some(ttl) = account.ttl {
@@ -370,9 +379,9 @@ mod tests {
             (Outcome::Stale(memory, StaleReason::Disconnected), "fwd=stale; ttl=3; detail=\"disconnected\"", "stale"),
             (Outcome::Revalidated(ForwardReason::Request), "fwd=request; fwd-status=200; ttl=3", "revalidated"),
             (Outcome::Miss(ForwardReason::VaryMiss), "fwd=vary-miss; fwd-status=200; ttl=3", "miss"),
-            (Outcome::Collapsed, "fwd=uri-miss; fwd-status=200; ttl=3; collapsed", "collapsed"),
-            (Outcome::Bypass(BypassReason::Method), "fwd=method; ttl=3", "bypass"),
-            (Outcome::Bypass(BypassReason::Upgrade), "fwd=bypass; ttl=3; detail=\"upgrade\"", "bypass"),
+            (Outcome::Collapsed, "fwd=uri-miss; ttl=3; collapsed", "collapsed"),
+            (Outcome::Bypass(BypassReason::Method), "fwd=method; fwd-status=200; ttl=3", "bypass"),
+            (Outcome::Bypass(BypassReason::Upgrade), "fwd=bypass; fwd-status=200; ttl=3; detail=\"upgrade\"", "bypass"),
         ] {
             assert_eq!(cache_status(&outcome, &account), format!("tidegate; {field}"));
             assert_eq!(outcome.as_str(), label);

@@ -4,6 +4,7 @@ use super::Gate;
 use super::context::Context;
 use super::failures;
 use super::heads;
+use super::interim::is_interim;
 use super::prompt::PromptStream;
 use super::request::DEBUG;
 use crate::clock;
@@ -13,24 +14,44 @@ use crate::outcome::{Account, BypassReason, CACHE_NAME, ForwardReason, Outcome, 
 use crate::policy::Hook;
 use crate::policy::decision::TierName;
 use crate::policy::view::CacheView;
+use crate::semantics::fields::{CACHE_STATUS, cache_status_with, single_length, via};
 use crate::semantics::range::{MOST_PARTS, Requested, requested};
+use crate::semantics::surrogate::SURROGATE_CONTROL;
 use crate::semantics::update::confirms;
 use crate::store::adapter::FillHit;
 use crate::telemetry::metrics;
 use http::{HeaderName, StatusCode, Version, header};
 use pingora::cache::{CachePhase, NoCacheReason};
 use pingora::http::ResponseHeader;
+use pingora::prelude::{Error, ErrorType, Result};
 use pingora::proxy::{RangeType, Session, range_header_filter};
 use std::borrow::Cow;
 use std::fmt::Write;
 
 impl Gate {
     /// Looks at the origin's answer as it comes in.
-    pub(super) fn receive_from_origin(&self, session: &Session, response: &mut ResponseHeader, ctx: &mut Context) {
+    pub(super) async fn receive_from_origin(
+        &self,
+        session: &Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         heads::strip_hop_by_hop(response);
-        if response.status.is_informational() {
-            return;
+        if is_interim(response.status) {
+            self.forward_interim(session, response).await;
+            return Ok(());
         }
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        if !heads::is_decoded(response) && session.req_header().version != Version::HTTP_11 {
+            // Neither HTTP/1.0 nor HTTP/2 can say what the body was made of.
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a transfer coding for HTTP/1.1 only").into_up());
+        }
+        if let Some(length) = single_length(&response.headers) {
+            response.insert_header(header::CONTENT_LENGTH, length)?;
+        }
+        ctx.origin_version = Some(response.version);
         let status = response.status.as_u16();
         ctx.origin_status = Some(status);
         ctx.origin_micros = ctx.asked.map(|(at, _)| at.elapsed().as_micros() as u64);
@@ -48,6 +69,8 @@ impl Gate {
             // RFC 9110 section 6.6.1: a recipient with a clock records when it came.
             let _ = response.insert_header(header::DATE, httpdate::fmt_http_date(clock::now()));
         }
+        self.begin_posted(session, response, ctx);
+        self.learn_from_head(session, response, ctx);
         if status == 304
             && let Some(stored) = session.cache.maybe_cache_meta()
             && !confirms(stored.headers(), &response.headers)
@@ -67,6 +90,7 @@ impl Gate {
             let decided = ResponseVerdict { action: passed, error: None };
             ctx.response_told = Some((ResponsePart::of(&decided, &response.headers), None));
         }
+        Ok(())
     }
 
     /// Forgets what an unsafe request that succeeded has changed (RFC 9111 section 4.4).
@@ -92,12 +116,18 @@ impl Gate {
             ctx.age = Some(age);
             let _ = response.insert_header(header::AGE, age);
         }
-        let _ = response.insert_header("cache-status", cache_status_after(response, &outcome, &account));
-        let via = match response.headers.get(header::VIA).and_then(|via| via.to_str().ok()) {
-            Some(via) => Cow::Owned(format!("{via}, 1.1 {CACHE_NAME}")),
-            None => Cow::Borrowed("1.1 tidegate"),
-        };
-        let _ = response.insert_header(header::VIA, via.as_ref());
+        if let Some(status) = cache_status_with(&response.headers, &cache_status(&outcome, &account)) {
+            let _ = response.insert_header(CACHE_STATUS, status);
+        }
+        // What is stored has kept the version that it came in.
+        let version = stored.map(|meta| meta.response_header().version).or(ctx.origin_version);
+        if let Some(via) = via(&response.headers, version.unwrap_or(Version::HTTP_11), CACHE_NAME) {
+            let _ = response.insert_header(header::VIA, via);
+        }
+        // It was for us, and for no cache of a client (Edge Architecture section 2.2).
+        response.remove_header(&SURROGATE_CONTROL);
+        // The version is ours, not the origin's (RFC 9110 section 2.5).
+        response.set_version(Version::HTTP_11);
         let _ = response.insert_header("x-request-id", ctx.id.digits().as_slice());
         // What `deliver` reads decides about the looks of this response only, so it is told before.
         let explanation = if ctx.debug { self.explain(session, ctx) } else { None };
@@ -166,9 +196,15 @@ impl Gate {
     }
 }
 
-/// Takes chunks away from a client of HTTP/1.0, which cannot read them: its body ends with the connection.
+/// Takes chunks away from a client of HTTP/1.0, which cannot read them: its body ends with the connection. So does one
+/// whose last transfer coding is not `chunked`, for any client (RFC 9112 section 6.3).
 pub(super) fn frame_for_the_client(session: &mut Session, response: &mut ResponseHeader) {
-    if session.req_header().version < Version::HTTP_11 && response.remove_header(&header::TRANSFER_ENCODING).is_some() {
+    let Some(codings) = response.headers.get_all(header::TRANSFER_ENCODING).into_iter().next_back() else { return };
+    let last = codings.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+    if !last.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+        session.set_keepalive(None);
+    } else if session.req_header().version < Version::HTTP_11 {
+        response.remove_header(&header::TRANSFER_ENCODING);
         session.set_keepalive(None);
     }
 }
@@ -209,15 +245,6 @@ fn itoa(status: u16) -> String {
     let mut out = String::with_capacity(3);
     let _ = write!(out, "{status}");
     out
-}
-
-/// Ours after those of the caches nearer to the origin (RFC 9211 section 2).
-fn cache_status_after(response: &ResponseHeader, outcome: &Outcome, account: &Account) -> String {
-    let ours = cache_status(outcome, account);
-    match response.headers.get("cache-status").and_then(|value| value.to_str().ok()) {
-        Some(theirs) => format!("{theirs}, {ours}"),
-        None => ours,
-    }
 }
 
 /// Reads the outcome off the phase in which the cache ended.
@@ -261,6 +288,7 @@ fn what_happened(session: &Session, ctx: &Context) -> (Outcome, Account) {
 
 fn not_from_cache(phase: CachePhase, ctx: &Context, account: &mut Account) -> Outcome {
     if let Some(RequestAction::Bypass(reason)) = ctx.verdict.as_ref().map(|verdict| &verdict.action) {
+        account.stored = ctx.posted.is_kept();
         return Outcome::Bypass(reason.clone());
     }
     if let Some(fault) = ctx.fault {

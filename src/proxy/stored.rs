@@ -8,7 +8,7 @@ use super::prompt::PromptStream;
 use crate::clock;
 use crate::config::OnError;
 use crate::decide::Facts;
-use crate::decide::{self, HitVerdict, NotStored, ResponseAction, ResponseVerdict};
+use crate::decide::{self, HitVerdict, NotStored, ResponseAction, ResponseVerdict, Storing};
 use crate::explain::ResponsePart;
 use crate::lock::FillLock;
 use crate::outcome::{ForwardReason, StaleReason};
@@ -25,7 +25,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, ErrorSource, ErrorType};
 use pingora::proxy::Session;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 impl Gate {
     /// What to do with an entry that was found.
@@ -121,6 +121,10 @@ impl Gate {
             ctx.not_stored = Some(NotStored::Unconfirmed.to_string());
             return RespCacheable::Uncacheable(heads::no_cache_reason(&NotStored::Unconfirmed));
         }
+        if !heads::is_decoded(response) {
+            ctx.not_stored = Some(NotStored::TransferCoding.to_string());
+            return RespCacheable::Uncacheable(heads::no_cache_reason(&NotStored::TransferCoding));
+        }
         let now = clock::now();
         let mut head = match ctx.validated.as_ref().zip(session.cache.maybe_cache_meta()) {
             // The framework merges a few fields of a 304 only; RFC 9111 section 3.2 wants nearly all of them.
@@ -167,15 +171,7 @@ impl Gate {
             ResponseAction::Store(storing) => {
                 ctx.not_stored = None;
                 heads::dress(&storing, &mut head);
-                let stale_limit = storing.facts.stale_if_error.max(storing.facts.stale_on_disconnect);
-                let mut meta = CacheMeta::new(
-                    now + storing.fresh_for,
-                    now,
-                    whole_seconds(storing.stale_while_revalidate),
-                    whole_seconds(stale_limit),
-                    head,
-                );
-                meta.set_epoch_override(now.checked_sub(storing.facts.initial_age).unwrap_or(now));
+                let mut meta = meta_of(&storing, head, now);
                 meta.extensions_mut().insert(Arc::new(storing.facts));
                 if let Some(found) = ctx.found.as_ref().filter(|_| ctx.validated.is_some()) {
                     meta.extensions_mut().insert(Updates(found.facts.clone()));
@@ -189,6 +185,20 @@ impl Gate {
 /// Whether an entry that is no longer fresh is served while another request fetches a new one (RFC 5861 section 3).
 fn may_revalidate_behind(meta: &CacheMeta, facts: Option<&Facts>) -> bool {
     facts.is_some_and(|facts| !facts.must_revalidate) && meta.serve_stale_while_revalidate(clock::now())
+}
+
+/// What the framework is told of a response that is stored so.
+pub(super) fn meta_of(storing: &Storing, head: ResponseHeader, now: SystemTime) -> CacheMeta {
+    let stale_limit = storing.facts.stale_if_error.max(storing.facts.stale_on_disconnect);
+    let mut meta = CacheMeta::new(
+        now + storing.fresh_for,
+        now,
+        whole_seconds(storing.stale_while_revalidate),
+        whole_seconds(stale_limit),
+        head,
+    );
+    meta.set_epoch_override(now.checked_sub(storing.facts.initial_age).unwrap_or(now));
+    meta
 }
 
 fn whole_seconds(duration: Duration) -> u32 {
