@@ -171,6 +171,9 @@ impl ProxyHttp for Hooks {
         session.set_read_timeout(Some(limits.idle_timeout));
         session.set_write_timeout(Some(limits.idle_timeout));
         session.set_total_drain_timeout(Some(DRAIN));
+        // A client that has its whole answer may ask again while the rest of a fill comes in, as after a HEAD that fetches with
+        // GET; and may send requests ahead (RFC 9112 section 9.3.2). They are answered one after the other.
+        session.set_pipelining_enabled(true);
         // Sent on by `interim`.
         session.set_ignore_info_resp(true);
         Ok(())

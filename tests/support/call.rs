@@ -166,8 +166,13 @@ impl Connection {
 
     /// Reads one whole answer to a request that is not a `HEAD`; `None` if the peer closed instead.
     pub async fn answer(&mut self) -> Option<Response> {
+        self.answer_to("GET").await
+    }
+
+    /// Reads one whole answer to a request with this method.
+    pub async fn answer_to(&mut self, method: &str) -> Option<Response> {
         within("an answer to bytes", async {
-            let (head, mut body) = self.answer_head("GET").await.ok()?;
+            let (head, mut body) = self.answer_head(method).await.ok()?;
             let mut bytes = Vec::new();
             while let Some(piece) = body.piece(&mut self.wire).await {
                 bytes.extend(piece);
