@@ -261,6 +261,8 @@ pub struct Account {
     pub stored: bool,
     /// Another request's fetch answered this one, or this one's fetch answers others.
     pub collapsed: bool,
+    /// Why this request would have gone forward, had not another one gone already; `None` if nothing was stored.
+    pub collapsed_from: Option<ForwardReason>,
     /// One word more, unless the outcome has one of its own.
     pub detail: Option<Cow<'static, str>>,
 }
@@ -292,7 +294,10 @@ pub fn cache_status(outcome: &Outcome, account: &Account) -> String {
         Outcome::Revalidated(reason) | Outcome::Miss(reason) => {
             let _ = write!(out, "; fwd={}", reason.as_str());
         }
-        Outcome::Collapsed => out.push_str("; fwd=uri-miss"),
+        Outcome::Collapsed => {
+            let reason = account.collapsed_from.unwrap_or(ForwardReason::UriMiss);
+            let _ = write!(out, "; fwd={}", reason.as_str());
+        }
         Outcome::Bypass(reason) => {
             out.push_str(if *reason == BypassReason::Method { "; fwd=method" } else { "; fwd=bypass" });
             if *reason != BypassReason::Method {

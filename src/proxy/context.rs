@@ -40,6 +40,8 @@ pub struct Context {
     pub found: Option<Found>,
     /// Why it goes to the origin.
     pub forward: Option<ForwardReason>,
+    /// Why what was found would not do, if another request's answer does in the end.
+    pub waited_for: Option<ForwardReason>,
     /// Why a stale entry is served.
     pub stale: Option<StaleReason>,
     /// Servers that were tried in vain.
@@ -129,6 +131,7 @@ impl Context {
             background: false,
             found: None,
             forward: None,
+            waited_for: None,
             stale: None,
             tried: Vec::new(),
             server: None,

@@ -7,7 +7,8 @@ use super::Gate;
 use super::context::Context;
 use super::{heads, stored};
 use crate::clock;
-use crate::decide;
+use crate::decide::{self, PostedAs, ResponseAction, ResponseVerdict};
+use crate::explain::ResponsePart;
 use crate::store::direct::Aside;
 use crate::store::entry::StoredHead;
 use bytes::Bytes;
@@ -67,12 +68,17 @@ impl Gate {
         };
         let policy = ctx.working_policy().map(AsRef::as_ref);
         let Some(posted) = decide::posted(&site.bucket, policy, &ctx.view(request), &answer) else { return };
-        heads::dress(&posted.storing, &mut head);
-        let mut meta = stored::meta_of(&posted.storing, head, now);
-        if let Some(variance) = decide::variance(meta.headers(), &request.headers, &posted.normalized) {
+        let PostedAs { key, normalized, storing } = posted;
+        heads::dress(&storing, &mut head);
+        let mut meta = stored::meta_of(&storing, head, now);
+        if let Some(variance) = decide::variance(meta.headers(), &request.headers, &normalized) {
             meta.set_variance(variance);
         }
-        let mut aside = self.store.set_aside(&posted.key, StoredHead::of(&meta), posted.storing.facts);
+        let mut aside = self.store.set_aside(&key, StoredHead::of(&meta), storing.facts.clone());
+        if ctx.debug {
+            let decided = ResponseVerdict { action: ResponseAction::Store(storing), error: None };
+            ctx.response_told = Some((ResponsePart::of(&decided, meta.headers()), None));
+        }
         if response.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0") {
             // No body, and so no end of it, will be seen.
             aside.write(b"");

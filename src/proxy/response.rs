@@ -20,13 +20,16 @@ use crate::semantics::surrogate::SURROGATE_CONTROL;
 use crate::semantics::update::confirms;
 use crate::store::adapter::FillHit;
 use crate::telemetry::metrics;
-use http::{HeaderName, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::cache::{CachePhase, NoCacheReason};
 use pingora::http::ResponseHeader;
 use pingora::prelude::{Error, ErrorType, Result};
 use pingora::proxy::{RangeType, Session, range_header_filter};
 use std::borrow::Cow;
 use std::fmt::Write;
+
+/// [`via`] where nobody was before us: nearly always.
+const VIA: HeaderValue = HeaderValue::from_static("1.1 tidegate");
 
 impl Gate {
     /// Looks at the origin's answer as it comes in.
@@ -84,7 +87,8 @@ impl Gate {
             }
         }
         ctx.validated = (status == 304).then(|| response.headers.clone());
-        if let (true, Some(RequestAction::Bypass(reason))) = (ctx.debug, ctx.verdict.as_ref().map(|v| &v.action)) {
+        let untold = ctx.debug && !ctx.posted.is_kept();
+        if let (true, Some(RequestAction::Bypass(reason))) = (untold, ctx.verdict.as_ref().map(|v| &v.action)) {
             // The framework does not ask about the response to a request that the cache stays out of.
             let passed = ResponseAction::Pass(NotStored::Bypassed(reason.clone()));
             let decided = ResponseVerdict { action: passed, error: None };
@@ -121,7 +125,12 @@ impl Gate {
         }
         // What is stored has kept the version that it came in.
         let version = stored.map(|meta| meta.response_header().version).or(ctx.origin_version);
-        if let Some(via) = via(&response.headers, version.unwrap_or(Version::HTTP_11), CACHE_NAME) {
+        let version = version.unwrap_or(Version::HTTP_11);
+        let via = match response.headers.get(header::VIA) {
+            None if version == Version::HTTP_11 => Some(VIA),
+            _ => via(&response.headers, version, CACHE_NAME),
+        };
+        if let Some(via) = via {
             let _ = response.insert_header(header::VIA, via);
         }
         // It was for us, and for no cache of a client (Edge Architecture section 2.2).
@@ -260,7 +269,11 @@ fn what_happened(session: &Session, ctx: &Context) -> (Outcome, Account) {
         CachePhase::Hit => match (tier, ctx.stale) {
             (Some(tier), Some(reason)) => Outcome::Stale(tier, reason),
             (Some(tier), None) if !waited => Outcome::Hit(tier),
-            _ => Outcome::Collapsed,
+            _ => {
+                let varies = cache.maybe_cache_key().is_some_and(|key| key.get_variance_key().is_some());
+                account.collapsed_from = ctx.waited_for.or(varies.then_some(ForwardReason::VaryMiss));
+                Outcome::Collapsed
+            }
         },
         CachePhase::Stale | CachePhase::StaleUpdating => {
             Outcome::Stale(tier.unwrap_or(TierName::Memory), ctx.stale.unwrap_or(StaleReason::Disconnected))

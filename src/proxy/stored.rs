@@ -77,6 +77,12 @@ impl Gate {
                 && !is_fresh
                 && may_revalidate_behind(meta, ctx.found.as_ref().map(|found| &*found.facts)),
         );
+        ctx.waited_for = match judged.verdict {
+            HitVerdict::Serve if !is_fresh => Some(ForwardReason::Stale),
+            HitVerdict::Revalidate(reason) => Some(reason),
+            HitVerdict::Miss => Some(ForwardReason::Miss),
+            HitVerdict::Serve | HitVerdict::ServeStale => ctx.waited_for,
+        };
         match judged.verdict {
             HitVerdict::Serve => None,
             HitVerdict::ServeStale => {

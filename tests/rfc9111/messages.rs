@@ -6,6 +6,7 @@ mod failures;
 mod fields;
 mod framing;
 mod head;
+mod http2;
 mod interim;
 mod post;
 

@@ -189,6 +189,38 @@ async fn a_request_that_another_one_answered_is_collapsed() {
     assert_eq!(values(&second, ["fwd", "collapsed", "hit"]), [some("uri-miss"), some("?1"), None]);
 }
 
+// RFC 9211 sections 2.2 and 2.6: fwd says why it would have gone forward
+#[tokio::test]
+async fn a_collapsed_request_says_what_it_had_found() {
+    let (origin, proxy) = pair().await;
+    let gate = Gate::closed();
+    let old = Reply::ok("old").header("cache-control", "max-age=0").etag("\"v\"");
+    origin.on_each("/stale", [old, Reply::fresh("new").etag("\"w\"").after(&gate)]);
+    let held = gate.clone();
+    origin.on_fn("/vary", move |seen| {
+        let reply = Reply::fresh("body").header("vary", "x-who");
+        if seen.header("x-who").is_some() { reply.after(&held) } else { reply }
+    });
+    proxy.get("/stale").await;
+    proxy.get("/vary").await;
+    let calls = [("/stale", "stale"), ("/vary", "vary-miss")];
+    let mut leaders = Vec::new();
+    for (path, _) in calls {
+        leaders.push(proxy.get(path).header("x-who", "one").spawn());
+        origin.wait_for_requests(path, 2).await;
+    }
+    let followers = calls.map(|(path, _)| proxy.get(path).header("x-who", "one").spawn());
+    proxy.wait_for_waiters(2).await;
+    gate.open();
+    for (follower, (_, reason)) in followers.into_iter().zip(calls) {
+        let response = follower.await.unwrap();
+        assert_eq!(values(&response, ["fwd", "collapsed"]), [some(reason), some("?1")], "{response:?}");
+    }
+    for leader in leaders {
+        assert_eq!(leader.await.unwrap().status, 200);
+    }
+}
+
 // RFC 9211 section 2: "The first member represents the cache closest to the origin server"
 #[tokio::test]
 async fn members_of_caches_nearer_to_the_origin_stay_in_front_over_several_lines() {

@@ -61,9 +61,12 @@ async fn the_connection_stays_after_something_stale_stood_in() {
     let large = Reply::ok(&long).header("cache-control", "max-age=0, stale-if-error=600");
     origin.on_each("/old", [old, Reply::hang_up()]);
     origin.on_each("/large", [large.chunked(), Reply::hang_up()]);
+    let error = Reply::status(503).piece(&long);
+    origin.on_each("/error", [Reply::ok("old").header("cache-control", "max-age=0, stale-if-error=600"), error]);
     let mut connection = proxy.connect().await;
-    connection.call(proxy.get("/old")).await;
-    connection.call(proxy.get("/large")).await;
+    for path in ["/old", "/large", "/error"] {
+        connection.call(proxy.get(path)).await;
+    }
     for n in 0..3 {
         for call in [
             proxy.get("/old"),
@@ -75,6 +78,9 @@ async fn the_connection_stays_after_something_stale_stood_in() {
             let stale = connection.attempt(call).await.unwrap_or_else(|error| panic!("round {n}: {error}"));
             assert!(matches!(stale.status, 200 | 206 | 304) && stays(&stale), "{stale:?}");
             assert_eq!((stale.cache_status().detail(), stale.ending), ("disconnected", Ending::Clean));
+            let stale = connection.call(proxy.get("/error")).await;
+            assert_eq!((stale.text().as_str(), stays(&stale)), ("old", true));
+            assert_eq!(stale.cache_status().detail(), "stale-if-error");
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use super::pair;
 use crate::support::{Reply, Response, eventually};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 fn date(ago: u64) -> String {
-    httpdate::fmt_http_date(SystemTime::now() - Duration::from_secs(ago))
+    httpdate::fmt_http_date(tidegate::clock::now() - Duration::from_secs(ago))
 }
 
 fn age(response: &Response) -> Option<u64> {

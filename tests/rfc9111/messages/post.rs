@@ -242,3 +242,15 @@ async fn a_policy_decides_about_the_answer_to_a_post_as_about_that_to_a_get() {
     origin.on("/a", Reply::fresh("posted").header("content-location", "/a?bypass=1"));
     assert!(!proxy.call("POST", "/a?bypass=1").body("question").await.cache_status().stored);
 }
+
+#[tokio::test]
+async fn the_explanation_of_a_post_says_that_its_answer_is_stored() {
+    let (origin, proxy) = pair().await;
+    on_post(&origin, answers_get("posted"));
+    let told = proxy.call("POST", "/a").header("tidegate-debug", crate::support::proxy::TOKEN).body("question").await;
+    let told: serde_json::Value = serde_json::from_str(&told.header("tidegate-debug").expect("told")).expect("JSON");
+    assert_eq!(
+        (told["request"]["outcome"].as_str(), told["response"]["outcome"].as_str()),
+        (Some("bypass"), Some("store"))
+    );
+}
