@@ -7,9 +7,9 @@ use super::Gate;
 use super::context::Context;
 use super::{heads, stored};
 use crate::clock;
-use crate::decide::{self, RequestAction, ResponseAction};
+use crate::decide::{self, NotStored, RequestAction, ResponseAction};
 use crate::semantics::update::{HeadUpdate, head_update};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
@@ -21,6 +21,8 @@ impl Gate {
             || response.status != StatusCode::OK
             // The framework asked with GET.
             || session.upstream_headers_mutated_for_cache()
+            // Made for one user, as far as can be known, and no news about what is shared.
+            || request.headers.contains_key(header::AUTHORIZATION)
         {
             return;
         }
@@ -54,6 +56,8 @@ impl Gate {
                 let head = entry.head.renewed(&stored::meta_of(&storing, head, now));
                 self.store.renew(id, &entry, head, storing.facts);
             }
+            // The client's wish is about its own response.
+            ResponseAction::Pass(reason) if NotStored::is_passing(reason.name()) => {}
             // It may not be kept any more, whatever it was when it came.
             ResponseAction::Pass(_) => self.store.drop_entry(id, &entry),
         }

@@ -1,6 +1,5 @@
 //! Decisions carried out on the framework's heads.
 
-use super::interim::is_interim;
 use crate::decide::{NotStored, Storing};
 use crate::semantics::fields::remove_hop_by_hop;
 use crate::semantics::update::update_stored;
@@ -14,9 +13,9 @@ use std::time::SystemTime;
 pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
     let mut kept = response.headers.clone();
     remove_hop_by_hop(&mut kept);
-    let interim = is_interim(response.status);
-    if interim {
-        // It has no body (RFC 9110 sections 8.6 and 15.2).
+    // Neither has a body, nor says how long it is (RFC 9110 section 8.6, RFC 9112 section 6.1).
+    let bodiless = response.status.is_informational() || response.status == StatusCode::NO_CONTENT;
+    if bodiless {
         kept.remove(header::CONTENT_LENGTH);
     }
     if kept.len() == response.headers.len() {
@@ -25,7 +24,7 @@ pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
     let gone: Vec<HeaderName> = response.headers.keys().filter(|name| !kept.contains_key(*name)).cloned().collect();
     let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
     for name in gone {
-        let framing = name == header::TRANSFER_ENCODING && !interim;
+        let framing = name == header::TRANSFER_ENCODING && !bodiless;
         let changing = (name == header::UPGRADE || name == header::CONNECTION) && switching;
         if !framing && !changing {
             response.remove_header(&name);

@@ -170,6 +170,27 @@ async fn a_repeated_length_of_a_request_reaches_the_origin_as_one() {
     assert!(matches!(refused, None | Some(400)), "{refused:?}");
 }
 
+// RFC 9110 section 8.6 and RFC 9112 section 6.1: neither Content-Length nor Transfer-Encoding in a 204
+#[tokio::test]
+async fn a_204_says_no_length_and_shifts_nothing() {
+    let (origin, proxy) = pair().await;
+    for (n, head) in
+        ["content-length: 5", "transfer-encoding: chunked", "transfer-encoding: foo"].into_iter().enumerate()
+    {
+        let path = format!("/{n}");
+        let text = format!("HTTP/1.1 204 No Content\r\ncache-control: max-age=60\r\n{head}\r\n\r\n");
+        origin.on(&path, Reply::garbage(text).stays_open());
+        let mut connection = proxy.connect().await;
+        for hit in [false, true] {
+            let response = connection.call(proxy.get(&path)).await;
+            assert_eq!((response.status, response.is_hit()), (204, hit), "{head}: {response:?}");
+            for name in ["content-length", "transfer-encoding"] {
+                assert_eq!(response.header(name), None, "{head}, hit: {hit}");
+            }
+        }
+    }
+}
+
 // RFC 9112 sections 2.3 and 9.3: an origin may speak HTTP/1.0; we answer in the version that is ours
 #[tokio::test]
 async fn an_origin_of_http_1_0_is_stored_and_answered_for_in_http_1_1() {

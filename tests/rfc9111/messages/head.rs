@@ -121,3 +121,18 @@ async fn a_head_that_is_no_200_says_nothing_about_the_stored_response() {
         assert_eq!((stale.text().as_str(), stale.cache_status().detail()), ("0123456789", "disconnected"));
     }
 }
+
+// RFC 9111 section 3.5, and section 5.2.1.5: what one client is and wants is no news about what all share
+#[tokio::test]
+async fn a_head_of_one_user_leaves_the_stored_response_alone() {
+    for (name, value) in [("authorization", "Bearer secret"), ("cache-control", "no-store")] {
+        let answer = Reply::fresh("0123456789").header("etag", "\"v\"").header("x-new", "1");
+        let (_origin, proxy, gate, hanging) = while_a_get_hangs(answer).await;
+        assert_eq!(proxy.call("HEAD", "/a").header(name, value).await.status, 200);
+        gate.open();
+        let _ = hanging.await;
+        let stale = proxy.get("/a").await;
+        assert_eq!((stale.text().as_str(), stale.header("x-new")), ("0123456789", None), "{name}: {stale:?}");
+        assert_eq!(stale.cache_status().detail(), "disconnected");
+    }
+}
