@@ -121,6 +121,8 @@ pub enum Fault {
     BadTarget,
     /// The bucket does not let that method or sub-resource through.
     MethodNotAllowed,
+    /// The request is not to go any further (`Max-Forwards: 0`), and this cache is not what it asks about.
+    LastHop,
     /// Only objects of the bucket are readable.
     Forbidden,
     /// A field of the request makes no sense where it stands.
@@ -156,7 +158,7 @@ impl Fault {
             Fault::NoBucket => 404,
             Fault::BadHost | Fault::BadTarget | Fault::BadHeader => 400,
             Fault::TransferCoding => 501,
-            Fault::MethodNotAllowed => 405,
+            Fault::MethodNotAllowed | Fault::LastHop => 405,
             Fault::Forbidden => 403,
             Fault::BodyTooLarge => 413,
             Fault::UriTooLong => 414,
@@ -178,6 +180,7 @@ impl Fault {
             Fault::BadHeader => "bad-header",
             Fault::TransferCoding => "transfer-coding",
             Fault::MethodNotAllowed => "method-not-allowed",
+            Fault::LastHop => "max-forwards",
             Fault::Forbidden => "forbidden",
             Fault::BodyTooLarge => "body-too-large",
             Fault::UriTooLong => "uri-too-long",
@@ -200,6 +203,7 @@ impl Fault {
             Fault::BadTarget => "The request target is not a path that can be asked for.",
             Fault::BadHeader => "A field of the request header cannot be passed on.",
             Fault::TransferCoding => "The request body has a transfer coding other than chunked.",
+            Fault::LastHop => "The request is to go no further than this cache, which answers no such method itself.",
             Fault::MethodNotAllowed => "This bucket does not let that method through.",
             Fault::Forbidden => "Only objects of this bucket can be read.",
             Fault::BodyTooLarge => "The request body is larger than this cache lets through.",

@@ -4,6 +4,7 @@ use super::Gate;
 use super::context::Context;
 use super::interim::is_interim;
 use super::prompt::PromptStream;
+use crate::decide;
 use crate::outcome::{Account, Fault, Outcome, cache_status};
 use bytes::Bytes;
 use http::{Method, header};
@@ -53,7 +54,7 @@ impl Gate {
         head.insert_header(header::DATE, httpdate::fmt_http_date(crate::clock::now()))?;
         head.insert_header("cache-status", cache_status(&Outcome::Error(fault), &Account::default()))?;
         head.insert_header("x-request-id", ctx.id.digits().as_slice())?;
-        if fault == Fault::MethodNotAllowed {
+        if matches!(fault, Fault::MethodNotAllowed | Fault::LastHop) {
             head.insert_header(header::ALLOW, allowed_methods(ctx))?;
         }
         if fault == Fault::TooManyWaiters {
@@ -104,11 +105,15 @@ impl Gate {
 }
 
 fn allowed_methods(ctx: &Context) -> String {
-    let methods = ctx.site.as_ref().and_then(|site| site.bucket.methods.as_deref());
-    methods.map_or_else(
-        || "GET, HEAD".to_owned(),
-        |methods| methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
-    )
+    let usual = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let methods = ctx.site.as_ref().map(|site| match &site.bucket.methods {
+        Some(methods) => methods.iter().map(Method::as_str).collect(),
+        None => {
+            let usual = usual.iter().filter(|method| decide::lets_through(&site.bucket, method));
+            usual.map(Method::as_str).collect::<Vec<_>>()
+        }
+    });
+    methods.unwrap_or_default().join(", ")
 }
 
 /// The body of an error (RFC 9457).

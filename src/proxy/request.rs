@@ -55,6 +55,9 @@ impl Gate {
         if !allowed {
             return Err(Fault::MethodNotAllowed);
         }
+        if is_last_hop(request) {
+            return Err(Fault::LastHop);
+        }
         ctx.debug = self.may_debug(request, &live);
         // The token in it is nothing for a policy, a log or the origin to see.
         session.req_header_mut().remove_header(DEBUG);
@@ -189,6 +192,19 @@ fn take_nominated(request: &mut RequestHeader) {
     if request.headers.contains_key(header::UPGRADE) {
         let _ = request.insert_header(header::CONNECTION, "upgrade");
     }
+}
+
+/// Whether the request is to go no further than here (RFC 9110 section 7.6.2).
+fn is_last_hop(request: &RequestHeader) -> bool {
+    forwards_left(request) == Some(0)
+}
+
+/// How often the request may be forwarded yet; other methods than these may ignore the field.
+pub(super) fn forwards_left(request: &RequestHeader) -> Option<u64> {
+    if !matches!(request.method, Method::OPTIONS | Method::TRACE) {
+        return None;
+    }
+    request.headers.get(header::MAX_FORWARDS)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// Whether the body comes in a transfer coding that is not understood here (RFC 9112 section 6.1). The framework would

@@ -2,6 +2,7 @@
 
 use super::Gate;
 use super::context::Context;
+use super::request::forwards_left;
 use crate::config::{Origin, OriginKind};
 use crate::decide::RequestAction;
 use crate::origin::pool::HealthChecks;
@@ -168,6 +169,9 @@ impl Gate {
                     None => drop(request.remove_header(name)),
                 }
             }
+        }
+        if let Some(left) = forwards_left(request) {
+            request.insert_header(header::MAX_FORWARDS, left.saturating_sub(1))?;
         }
         // A client's own would have the origin write for what it can do, and that would be stored for everybody.
         request.remove_header(&SURROGATE_CAPABILITY);

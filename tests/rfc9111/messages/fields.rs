@@ -157,3 +157,23 @@ async fn the_hops_before_us_stay_in_x_forwarded_for() {
     proxy.get("/a").header("x-forwarded-for", "1.1.1.1").header("X-Forwarded-For", "2.2.2.2").await;
     assert_eq!(origin.last("/a").headers.all("x-forwarded-for"), ["1.1.1.1, 2.2.2.2, 127.0.0.1"]);
 }
+
+// RFC 9110 section 7.6.2: at zero "the intermediary MUST NOT forward the message", else it "MUST generate an updated"
+// field, for OPTIONS and TRACE
+#[tokio::test]
+async fn max_forwards_counts_down_and_ends_here_at_zero() {
+    let (origin, proxy) = pair().await;
+    origin.otherwise(|_| Reply::ok("from the origin"));
+    for method in ["OPTIONS", "TRACE"] {
+        let path = format!("/{method}");
+        assert_eq!(proxy.call(method, &path).header("max-forwards", "7").await.status, 200);
+        assert_eq!(origin.last(&path).headers.all("max-forwards"), ["6"]);
+        let mut connection = proxy.connect().await;
+        let ended = connection.call(proxy.call(method, &path).header("max-forwards", "0")).await;
+        assert_eq!((ended.status, origin.count(&path)), (405, 1), "{method}: {ended:?}");
+        assert!(ended.header("allow").is_some_and(|allowed| allowed.starts_with("GET, HEAD")), "{ended:?}");
+        assert_eq!(connection.call(proxy.call(method, &path).header("max-forwards", "x")).await.status, 200);
+    }
+    proxy.get("/other").header("max-forwards", "0").await;
+    assert_eq!(origin.last("/other").header("max-forwards").as_deref(), Some("0"), "ignored for other methods");
+}
