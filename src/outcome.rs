@@ -121,8 +121,14 @@ pub enum Fault {
     BadTarget,
     /// The bucket does not let that method or sub-resource through.
     MethodNotAllowed,
+    /// The request is not to go any further (`Max-Forwards: 0`), and this cache is not what it asks about.
+    LastHop,
     /// Only objects of the bucket are readable.
     Forbidden,
+    /// A field of the request makes no sense where it stands.
+    BadHeader,
+    /// The body comes in a transfer coding other than `chunked`.
+    TransferCoding,
     /// The body is larger than `server.limits.body_bytes`.
     BodyTooLarge,
     /// The target is longer than `server.limits.uri_bytes`.
@@ -152,8 +158,9 @@ impl Fault {
     pub fn status(self) -> u16 {
         match self {
             Fault::NoBucket => 404,
-            Fault::BadHost | Fault::BadTarget => 400,
-            Fault::MethodNotAllowed => 405,
+            Fault::BadHost | Fault::BadTarget | Fault::BadHeader => 400,
+            Fault::TransferCoding => 501,
+            Fault::MethodNotAllowed | Fault::LastHop => 405,
             Fault::Forbidden => 403,
             Fault::BodyTooLarge => 413,
             Fault::UriTooLong => 414,
@@ -172,7 +179,10 @@ impl Fault {
             Fault::NoBucket => "no-bucket",
             Fault::BadHost => "bad-host",
             Fault::BadTarget => "bad-target",
+            Fault::BadHeader => "bad-header",
+            Fault::TransferCoding => "transfer-coding",
             Fault::MethodNotAllowed => "method-not-allowed",
+            Fault::LastHop => "max-forwards",
             Fault::Forbidden => "forbidden",
             Fault::BodyTooLarge => "body-too-large",
             Fault::UriTooLong => "uri-too-long",
@@ -194,6 +204,9 @@ impl Fault {
             Fault::NoBucket => "No bucket of this cache serves that host and path.",
             Fault::BadHost => "The request names no valid host.",
             Fault::BadTarget => "The request target is not a path that can be asked for.",
+            Fault::BadHeader => "A field of the request header cannot be passed on.",
+            Fault::TransferCoding => "The request body has a transfer coding other than chunked.",
+            Fault::LastHop => "The request is to go no further than this cache, which answers no such method itself.",
             Fault::MethodNotAllowed => "This bucket does not let that method through.",
             Fault::Forbidden => "Only objects of this bucket can be read.",
             Fault::BodyTooLarge => "The request body is larger than this cache lets through.",
@@ -256,6 +269,8 @@ pub struct Account {
     pub stored: bool,
     /// Another request's fetch answered this one, or this one's fetch answers others.
     pub collapsed: bool,
+    /// Why this request would have gone forward, had not another one gone already; `None` if nothing was stored.
+    pub collapsed_from: Option<ForwardReason>,
     /// One word more, unless the outcome has one of its own.
     pub detail: Option<Cow<'static, str>>,
 }
@@ -287,7 +302,10 @@ pub fn cache_status(outcome: &Outcome, account: &Account) -> String {
         Outcome::Revalidated(reason) | Outcome::Miss(reason) => {
             let _ = write!(out, "; fwd={}", reason.as_str());
         }
-        Outcome::Collapsed => out.push_str("; fwd=uri-miss"),
+        Outcome::Collapsed => {
+            let reason = account.collapsed_from.unwrap_or(ForwardReason::UriMiss);
+            let _ = write!(out, "; fwd={}", reason.as_str());
+        }
         Outcome::Bypass(reason) => {
             out.push_str(if *reason == BypassReason::Method { "; fwd=method" } else { "; fwd=bypass" });
             if *reason != BypassReason::Method {
@@ -296,9 +314,9 @@ pub fn cache_status(outcome: &Outcome, account: &Account) -> String {
         }
         Outcome::Error(fault) => detail = Some(Cow::Borrowed(fault.as_str())),
     }
-    if let (Some(status), false) =
-        (account.forward_status, matches!(outcome, Outcome::Stale(..) | Outcome::Hit(_) | Outcome::Bypass(_)))
-    {
+    // Only where it went forward for this answer (RFC 9211 section 2.3).
+    let forwarded = matches!(outcome, Outcome::Revalidated(_) | Outcome::Miss(_) | Outcome::Bypass(_));
+    if let Some(status) = account.forward_status.filter(|_| forwarded) {
         let _ = write!(out, "; fwd-status={status}");
     }
     if let Some(ttl) = account.ttl {
@@ -374,9 +392,9 @@ mod tests {
             (Outcome::Stale(memory, StaleReason::Disconnected), "fwd=stale; ttl=3; detail=\"disconnected\"", "stale"),
             (Outcome::Revalidated(ForwardReason::Request), "fwd=request; fwd-status=200; ttl=3", "revalidated"),
             (Outcome::Miss(ForwardReason::VaryMiss), "fwd=vary-miss; fwd-status=200; ttl=3", "miss"),
-            (Outcome::Collapsed, "fwd=uri-miss; fwd-status=200; ttl=3; collapsed", "collapsed"),
-            (Outcome::Bypass(BypassReason::Method), "fwd=method; ttl=3", "bypass"),
-            (Outcome::Bypass(BypassReason::Upgrade), "fwd=bypass; ttl=3; detail=\"upgrade\"", "bypass"),
+            (Outcome::Collapsed, "fwd=uri-miss; ttl=3; collapsed", "collapsed"),
+            (Outcome::Bypass(BypassReason::Method), "fwd=method; fwd-status=200; ttl=3", "bypass"),
+            (Outcome::Bypass(BypassReason::Upgrade), "fwd=bypass; fwd-status=200; ttl=3; detail=\"upgrade\"", "bypass"),
         ] {
             assert_eq!(cache_status(&outcome, &account), format!("tidegate; {field}"));
             assert_eq!(outcome.as_str(), label);

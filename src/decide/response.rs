@@ -78,6 +78,8 @@ pub enum NotStored {
     ServerError,
     /// The origin's 304 was about something else than what is stored.
     Unconfirmed,
+    /// Its body has a transfer coding other than `chunked`.
+    TransferCoding,
 }
 
 impl std::fmt::Display for NotStored {
@@ -103,6 +105,7 @@ impl NotStored {
             NotStored::NoTier => "no-tier",
             NotStored::ServerError => "server-error",
             NotStored::Unconfirmed => "unconfirmed",
+            NotStored::TransferCoding => "transfer-coding",
         }
     }
 

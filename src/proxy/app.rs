@@ -1,6 +1,6 @@
 //! The listener's application: Pingora's proxy, on connections that hold nothing back, with a deadline for headers.
 
-use super::prompt::PromptStream;
+use super::prompt::{Outlet, PromptStream};
 use super::{Gate, Hooks};
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
@@ -45,10 +45,14 @@ impl HttpServerApp for Requests {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        if let Some(stream) = PromptStream::of(&session) {
+        let connection = PromptStream::of(&session).map(|stream| {
             stream.expect_head(self.gate.live.load().config.server.limits.header_timeout);
-        }
-        self.proxy.process_new_http(session, shutdown).await
+            stream.outlet()
+        });
+        let reused = self.proxy.process_new_http(session, shutdown).await;
+        // The framework gives up each connection on which an origin failed, also those that it promised to keep.
+        let kept = connection.and_then(Outlet::take_kept);
+        reused.or(kept)
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

@@ -1,10 +1,12 @@
 //! What is known about a request, filled in order, ending in an outcome.
 
+use super::post::Posted;
 use super::site::Site;
 use crate::decide::{self, Facts, RequestVerdict, Target};
 use crate::outcome::{Account, Fault, ForwardReason, Outcome, StaleReason};
 use crate::policy::decision::TierName;
 use crate::policy::{Policy, PolicyError};
+use http::Version;
 use pingora::http::RequestHeader;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub struct Context {
     pub found: Option<Found>,
     /// Why it goes to the origin.
     pub forward: Option<ForwardReason>,
+    /// Why what was found would not do, if another request's answer does in the end.
+    pub waited_for: Option<ForwardReason>,
     /// Why a stale entry is served.
     pub stale: Option<StaleReason>,
     /// The entry that was found may be served while another request fetches a new one.
@@ -52,6 +56,14 @@ pub struct Context {
     pub origin_micros: Option<u64>,
     /// What it answered.
     pub origin_status: Option<u16>,
+    /// The version of HTTP that it answered in.
+    pub origin_version: Option<Version>,
+    /// The latest attempt to ask it failed.
+    pub attempt_failed: bool,
+    /// The client got a whole answer of our own in place of the origin's.
+    pub failure_answered: bool,
+    /// A response to a `POST` that is kept for later `GET`s.
+    pub posted: Posted,
     /// The fields of a 304 that it answered.
     pub validated: Option<http::HeaderMap>,
     /// That 304 was about another response than the one stored.
@@ -123,6 +135,7 @@ impl Context {
             background: false,
             found: None,
             forward: None,
+            waited_for: None,
             stale: None,
             revalidates_behind: false,
             tried: Vec::new(),
@@ -130,6 +143,10 @@ impl Context {
             asked: None,
             origin_micros: None,
             origin_status: None,
+            origin_version: None,
+            attempt_failed: false,
+            failure_answered: false,
+            posted: Posted::default(),
             validated: None,
             unconfirmed: false,
             own_fields: Vec::new(),

@@ -2,11 +2,16 @@
 
 use super::Gate;
 use super::context::Context;
+use super::interim::is_interim;
+use super::prompt::PromptStream;
+use crate::decide;
 use crate::outcome::{Account, Fault, Outcome, cache_status};
 use bytes::Bytes;
 use http::{Method, header};
+use pingora::apps::HttpPersistentSettings;
 use pingora::http::ResponseHeader;
 use pingora::prelude::{Error, ErrorSource, ErrorType, Result};
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::{FailToProxy, Session};
 
 /// Which fault an error of the framework is.
@@ -14,6 +19,9 @@ pub fn of_error(error: &Error) -> Fault {
     // A fault that we raised ourselves travels as its status.
     if let (ErrorType::HTTPStatus(413), ErrorSource::Downstream) = (error.etype(), error.esource()) {
         return Fault::BodyTooLarge;
+    }
+    if let (ErrorType::InvalidHTTPHeader, ErrorSource::Downstream) = (error.etype(), error.esource()) {
+        return Fault::BadHeader;
     }
     match error.esource() {
         ErrorSource::Downstream => Fault::ClientGone,
@@ -33,7 +41,8 @@ impl Gate {
     pub(super) async fn answer_fault(&self, session: &mut Session, ctx: &mut Context, fault: Fault) -> Result<()> {
         ctx.fault = Some(fault);
         ctx.outcome = Some((Outcome::Error(fault), Account::default()));
-        if matches!(fault, Fault::BodyTooLarge | Fault::HeaderTooLarge | Fault::UriTooLong | Fault::BadHost) {
+        let unreadable = matches!(fault, Fault::BadHost | Fault::BadHeader | Fault::TransferCoding);
+        if unreadable || matches!(fault, Fault::BodyTooLarge | Fault::HeaderTooLarge | Fault::UriTooLong) {
             // What follows on this connection is not worth reading.
             session.set_keepalive(None);
         }
@@ -45,7 +54,7 @@ impl Gate {
         head.insert_header(header::DATE, httpdate::fmt_http_date(crate::clock::now()))?;
         head.insert_header("cache-status", cache_status(&Outcome::Error(fault), &Account::default()))?;
         head.insert_header("x-request-id", ctx.id.digits().as_slice())?;
-        if fault == Fault::MethodNotAllowed {
+        if matches!(fault, Fault::MethodNotAllowed | Fault::LastHop) {
             head.insert_header(header::ALLOW, allowed_methods(ctx))?;
         }
         if matches!(fault, Fault::TooManyWaiters | Fault::OriginFailing) {
@@ -63,23 +72,48 @@ impl Gate {
     pub(super) async fn answer_failure(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let fault = ctx.fault.unwrap_or_else(|| of_error(error));
         ctx.fault = Some(fault);
-        let begun = session.response_written().is_some();
+        let begun = session.response_written().is_some_and(|response| !is_interim(response.status));
         if fault == Fault::ClientGone || begun {
             return FailToProxy { error_code: if begun { 0 } else { fault.status() }, can_reuse_downstream: false };
         }
-        let answered = self.answer_fault(session, ctx, fault).await.is_ok();
+        ctx.failure_answered = self.answer_fault(session, ctx, fault).await.is_ok();
         // An unread rest of a request body would be taken for the next request.
-        let can_reuse_downstream = answered && session.is_body_done() && fault != Fault::BodyTooLarge;
+        let can_reuse_downstream = ctx.failure_answered && session.is_body_done() && fault != Fault::BodyTooLarge;
         FailToProxy { error_code: fault.status(), can_reuse_downstream }
+    }
+
+    /// Keeps the connection of a client that was answered although the origin failed: with an error of our own, or with
+    /// something stale. The framework has promised to keep it, and closes it nevertheless.
+    pub(super) async fn keep_connection(&self, session: &mut Session, failed: bool, ctx: &Context) {
+        if !ctx.attempt_failed || (failed && !ctx.failure_answered) {
+            return;
+        }
+        let Some(connection) = PromptStream::of(session).map(PromptStream::outlet) else { return };
+        let settings = HttpPersistentSettings::for_session(session);
+        let stand_in = ServerSession::new_http1(connection.stream());
+        let ended = std::mem::replace(session.as_downstream_mut(), stand_in);
+        // Sends what is left, reads the rest of the request's body, and says whether that went well.
+        if let Ok(Some(reusable)) = ended.finish().await {
+            let (_, ahead) = reusable.into_parts();
+            let mut settings = settings;
+            if let Some(ahead) = ahead {
+                settings.set_pipelined_prefix(ahead);
+            }
+            connection.keep(settings);
+        }
     }
 }
 
 fn allowed_methods(ctx: &Context) -> String {
-    let methods = ctx.site.as_ref().and_then(|site| site.bucket.methods.as_deref());
-    methods.map_or_else(
-        || "GET, HEAD".to_owned(),
-        |methods| methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
-    )
+    let usual = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let methods = ctx.site.as_ref().map(|site| match &site.bucket.methods {
+        Some(methods) => methods.iter().map(Method::as_str).collect(),
+        None => {
+            let usual = usual.iter().filter(|method| decide::lets_through(&site.bucket, method));
+            usual.map(Method::as_str).collect::<Vec<_>>()
+        }
+    });
+    methods.unwrap_or_default().join(", ")
 }
 
 /// The body of an error (RFC 9457).

@@ -3,7 +3,7 @@
 use crate::decide::{NotStored, Storing};
 use crate::semantics::fields::remove_hop_by_hop;
 use crate::semantics::update::update_stored;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, StatusCode, Version, header};
 use pingora::cache::NoCacheReason;
 use pingora::http::ResponseHeader;
 use std::time::SystemTime;
@@ -13,15 +13,34 @@ use std::time::SystemTime;
 pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
     let mut kept = response.headers.clone();
     remove_hop_by_hop(&mut kept);
+    // Neither has a body, nor says how long it is (RFC 9110 section 8.6, RFC 9112 section 6.1).
+    let bodiless = response.status.is_informational() || response.status == StatusCode::NO_CONTENT;
+    if bodiless {
+        kept.remove(header::CONTENT_LENGTH);
+    }
     if kept.len() == response.headers.len() {
         return;
     }
     let gone: Vec<HeaderName> = response.headers.keys().filter(|name| !kept.contains_key(*name)).cloned().collect();
+    let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
     for name in gone {
-        if name != header::TRANSFER_ENCODING && name != header::UPGRADE && name != header::CONNECTION {
+        let framing = name == header::TRANSFER_ENCODING && !bodiless;
+        let changing = (name == header::UPGRADE || name == header::CONNECTION) && switching;
+        if !framing && !changing {
             response.remove_header(&name);
         }
     }
+}
+
+/// Whether the body is what its transfer codings leave of it once the framework has read it. RFC 9112 section 6.3 says how
+/// the end of any other body is found, so that it can be passed on with its codings to a client of HTTP/1.1; but what
+/// is stored is sent without them. In HTTP/1.0 there are none, and one that claims to have some is faulty (section 6.1).
+pub(super) fn is_decoded(response: &ResponseHeader) -> bool {
+    let mut codings = response.headers.get_all(header::TRANSFER_ENCODING).into_iter();
+    let Some(coding) = codings.next() else { return true };
+    codings.next().is_none()
+        && coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
+        && response.version == Version::HTTP_11
 }
 
 /// Makes a head one to be stored: without what must not be kept, and with what the policy varies on in its `Vary`.
@@ -59,7 +78,7 @@ pub(super) fn freshened(stored: &ResponseHeader, validated: &HeaderMap, received
 }
 
 /// Status and version of `head` with these fields.
-fn plain(head: &ResponseHeader, fields: &HeaderMap) -> ResponseHeader {
+pub(super) fn plain(head: &ResponseHeader, fields: &HeaderMap) -> ResponseHeader {
     let Ok(mut plain) = ResponseHeader::build_no_case(head.status, Some(fields.len())) else { return head.clone() };
     plain.set_version(head.version);
     for (name, value) in fields {

@@ -20,9 +20,12 @@ pub mod context;
 pub mod crowd;
 mod failures;
 pub mod fault;
+mod head_update;
 mod heads;
+mod interim;
 pub mod leader;
 mod policies;
+pub mod post;
 pub mod prediction;
 pub mod prompt;
 pub mod request;
@@ -42,7 +45,6 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::Context;
-use http::{Version, header};
 use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -172,6 +174,11 @@ impl ProxyHttp for Hooks {
         session.set_read_timeout(Some(limits.idle_timeout));
         session.set_write_timeout(Some(limits.idle_timeout));
         session.set_total_drain_timeout(Some(DRAIN));
+        // A client that has its whole answer may ask again while the rest of a fill comes in, as after a HEAD that fetches with
+        // GET; and may send requests ahead (RFC 9112 section 9.3.2). They are answered one after the other.
+        session.set_pipelining_enabled(true);
+        // Sent on by `interim`.
+        session.set_ignore_info_resp(true);
         Ok(())
     }
 
@@ -291,8 +298,18 @@ impl ProxyHttp for Hooks {
         response: &mut ResponseHeader,
         ctx: &mut Box<Context>,
     ) -> Result<()> {
-        self.receive_from_origin(session, response, ctx);
-        Ok(())
+        self.receive_from_origin(session, response, ctx).await
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Box<Context>,
+    ) -> Result<Option<Duration>> {
+        ctx.posted.collect(body.as_ref(), end_of_stream);
+        Ok(None)
     }
 
     fn response_cache_filter(
@@ -317,12 +334,6 @@ impl ProxyHttp for Hooks {
         response: &mut ResponseHeader,
         ctx: &mut Box<Context>,
     ) -> Result<()> {
-        if session.req_header().version == Version::HTTP_10
-            && response.remove_header(&header::TRANSFER_ENCODING).is_some()
-        {
-            // Such a client knows no chunks (RFC 9112 section 6.1): the end of the connection is the end of the body.
-            session.set_keepalive(None);
-        }
         response::ask_again_after_a_foreign_304(session, ctx)?;
         self.finish_response(session, response, ctx);
         response::frame_for_the_client(session, response);
@@ -351,5 +362,6 @@ impl ProxyHttp for Hooks {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<Context>) {
         self.account_for(session, error, ctx);
+        self.keep_connection(session, error.is_some(), ctx).await;
     }
 }

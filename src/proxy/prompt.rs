@@ -16,6 +16,7 @@ use crate::store::fill::{BeforeWaiting, Room};
 use async_trait::async_trait;
 use http::HeaderValue;
 use parking_lot::Mutex;
+use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
@@ -23,6 +24,7 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
     UniqueID, UniqueIDType,
 };
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,6 +50,8 @@ struct Held {
     date: Option<FixDate>,
     /// What waits for the client of a leader.
     backlog: Backlog,
+    /// The connection can take another request although the framework gave it up; with what it is to remember of it.
+    kept: Option<HttpPersistentSettings>,
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`: every `Date` of the preferred format is as long (RFC 9110 section 5.6.7).
@@ -105,6 +109,42 @@ impl Room for LeadersRoom {
 
     fn poll_room_for_end(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_room(cx)
+    }
+}
+
+impl Outlet {
+    /// Sends bytes of our own at once, in front of what the framework writes next.
+    pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = poll_fn(|cx| {
+                let mut held = self.0.lock();
+                held.unsent = true;
+                let went = Pin::new(&mut held.stream).poll_write(cx, rest);
+                held.noting(went)
+            });
+            match rest.get(written.await?..) {
+                Some(unwritten) if unwritten.len() < rest.len() => rest = unwritten,
+                _ => return Err(io::ErrorKind::WriteZero.into()),
+            }
+        }
+        poll_fn(|cx| self.0.lock().poll_send(cx)).await
+    }
+
+    /// Has the connection taken on again when the framework has let go of it.
+    pub fn keep(&self, settings: HttpPersistentSettings) {
+        self.0.lock().kept = Some(settings);
+    }
+
+    /// The connection for its next request, if [`Outlet::keep`] was called since the last one.
+    pub fn take_kept(self) -> Option<ReusedHttpStream> {
+        let settings = self.0.lock().kept.take()?;
+        Some(ReusedHttpStream::new(Box::new(PromptStream(self)), Some(settings)))
+    }
+
+    /// The same connection once more, for a session that stands in for the one that is to be ended.
+    pub fn stream(&self) -> Stream {
+        Box::new(PromptStream(self.clone()))
     }
 }
 
@@ -183,6 +223,7 @@ impl PromptStream {
             left: Arc::default(),
             date: None,
             backlog: Backlog::default(),
+            kept: None,
         }))))
     }
 
@@ -331,7 +372,7 @@ impl AsyncWrite for PromptStream {
 #[async_trait]
 impl Shutdown for PromptStream {
     async fn shutdown(&mut self) {
-        let _ = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_shutdown(cx)).await;
+        let _ = poll_fn(|cx| Pin::new(&mut *self).poll_shutdown(cx)).await;
     }
 }
 

@@ -7,6 +7,7 @@ use crate::decide::{self, RequestAction, Target};
 use crate::lock::{AUTHORIZED, FillLock};
 use crate::outcome::{BypassReason, Fault, ForwardReason};
 use crate::policy::Hook;
+use crate::semantics::fields::nominated_in_request;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use ipnet::IpNet;
@@ -33,6 +34,9 @@ impl Gate {
         if content_length(&request.headers).is_some_and(|length| length > limits.body_bytes) {
             return Err(Fault::BodyTooLarge);
         }
+        if is_coded(&request.headers) {
+            return Err(Fault::TransferCoding);
+        }
 
         let peer = session.client_addr().and_then(|addr| addr.as_inet()).map(|addr| addr.ip());
         let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
@@ -51,9 +55,13 @@ impl Gate {
         if !allowed {
             return Err(Fault::MethodNotAllowed);
         }
+        if is_last_hop(request) {
+            return Err(Fault::LastHop);
+        }
         ctx.debug = self.may_debug(request, &live);
         // The token in it is nothing for a policy, a log or the origin to see.
         session.req_header_mut().remove_header(DEBUG);
+        take_nominated(session.req_header_mut());
         let upgrade = session.is_upgrade_req() && asks_for_websocket(&session.req_header().headers);
         let has_body = !session.is_body_empty();
         let request = session.req_header();
@@ -176,6 +184,40 @@ pub(super) const DEBUG: &str = "tidegate-debug";
 fn header_bytes(request: &RequestHeader) -> u64 {
     let fields: usize = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     (request.raw_path().len() + fields) as u64
+}
+
+/// Takes off what the request's `Connection` names, and what it names that cannot be taken off out of it.
+fn take_nominated(request: &mut RequestHeader) {
+    let Some(names) = nominated_in_request(&request.headers) else { return };
+    for name in &names {
+        request.remove_header(name);
+    }
+    // The framework has read already whether the connection is to be kept.
+    request.remove_header(&header::CONNECTION);
+    if request.headers.contains_key(header::UPGRADE) {
+        let _ = request.insert_header(header::CONNECTION, "upgrade");
+    }
+}
+
+/// Whether the request is to go no further than here (RFC 9110 section 7.6.2).
+fn is_last_hop(request: &RequestHeader) -> bool {
+    forwards_left(request) == Some(0)
+}
+
+/// How often the request may be forwarded yet; other methods than these may ignore the field.
+pub(super) fn forwards_left(request: &RequestHeader) -> Option<u64> {
+    if !matches!(request.method, Method::OPTIONS | Method::TRACE) {
+        return None;
+    }
+    request.headers.get(header::MAX_FORWARDS)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Whether the body comes in a transfer coding that is not understood here (RFC 9112 section 6.1). The framework would
+/// take off the chunks and send the rest on as if it were the body.
+fn is_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).into_iter();
+    let Some(coding) = codings.next() else { return false };
+    codings.next().is_some() || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 /// Whether the connection is to become a WebSocket: the one upgrade that reaches an origin. Others (`h2c`, which some

@@ -4,6 +4,7 @@ use super::Gate;
 use super::context::Context;
 use super::failures;
 use super::heads;
+use super::interim::is_interim;
 use super::prompt::PromptStream;
 use super::request::DEBUG;
 use crate::clock;
@@ -14,23 +15,45 @@ use crate::policy::Hook;
 use crate::policy::decision::TierName;
 use crate::policy::view::CacheView;
 use crate::semantics::conditional::not_in_304;
+use crate::semantics::fields::{CACHE_STATUS, cache_status_with, single_length, via};
 use crate::semantics::range::{MOST_PARTS, Requested, requested};
+use crate::semantics::surrogate::SURROGATE_CONTROL;
 use crate::semantics::update::confirms;
 use crate::telemetry::metrics;
-use http::{StatusCode, Version, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use pingora::cache::{CachePhase, NoCacheReason};
 use pingora::http::ResponseHeader;
 use pingora::prelude::{Error, ErrorType, Result};
 use pingora::proxy::{RangeType, Session, range_header_filter};
 use std::borrow::Cow;
 
+/// [`via`] where nobody was before us: nearly always.
+const VIA: HeaderValue = HeaderValue::from_static("1.1 tidegate");
+
 impl Gate {
     /// Looks at the origin's answer as it comes in.
-    pub(super) fn receive_from_origin(&self, session: &Session, response: &mut ResponseHeader, ctx: &mut Context) {
+    pub(super) async fn receive_from_origin(
+        &self,
+        session: &Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         heads::strip_hop_by_hop(response);
-        if response.status.is_informational() {
-            return;
+        if is_interim(response.status) {
+            self.forward_interim(session, response).await;
+            return Ok(());
         }
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        if !heads::is_decoded(response) && session.req_header().version != Version::HTTP_11 {
+            // Neither HTTP/1.0 nor HTTP/2 can say what the body was made of.
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a transfer coding for HTTP/1.1 only").into_up());
+        }
+        if let Some(length) = single_length(&response.headers) {
+            response.insert_header(header::CONTENT_LENGTH, length)?;
+        }
+        ctx.origin_version = Some(response.version);
         self.note_answer(response.status, ctx);
         self.invalidate(session, response, ctx);
         ctx.own_fields = decide::not_for_others(&response.headers);
@@ -38,6 +61,8 @@ impl Gate {
             // RFC 9110 section 6.6.1: a recipient with a clock records when it came.
             let _ = response.insert_header(header::DATE, httpdate::fmt_http_date(clock::now()));
         }
+        self.begin_posted(session, response, ctx);
+        self.learn_from_head(session, response, ctx);
         if response.status == StatusCode::NOT_MODIFIED
             && let Some(stored) = session.cache.maybe_cache_meta()
             && !confirms(stored.headers(), &response.headers)
@@ -45,12 +70,14 @@ impl Gate {
             ctx.unconfirmed = true;
         }
         ctx.validated = (response.status == StatusCode::NOT_MODIFIED).then(|| response.headers.clone());
-        if let (true, Some(RequestAction::Bypass(reason))) = (ctx.debug, ctx.verdict.as_ref().map(|v| &v.action)) {
+        let untold = ctx.debug && !ctx.posted.is_kept();
+        if let (true, Some(RequestAction::Bypass(reason))) = (untold, ctx.verdict.as_ref().map(|v| &v.action)) {
             // The framework does not ask about the response to a request that the cache stays out of.
             let passed = ResponseAction::Pass(NotStored::Bypassed(reason.clone()));
             let decided = ResponseVerdict { action: passed, error: None };
             ctx.response_told = Some((ResponsePart::of(&decided, &response.headers), None));
         }
+        Ok(())
     }
 
     /// Notes that the origin answered, and what.
@@ -93,12 +120,23 @@ impl Gate {
             ctx.age = Some(age);
             let _ = response.insert_header(header::AGE, age);
         }
-        let _ = response.insert_header("cache-status", cache_status_after(response, &outcome, &account));
-        let via = match response.headers.get(header::VIA).and_then(|via| via.to_str().ok()) {
-            Some(via) => Cow::Owned(format!("{via}, 1.1 {CACHE_NAME}")),
-            None => Cow::Borrowed("1.1 tidegate"),
+        if let Some(status) = cache_status_with(&response.headers, &cache_status(&outcome, &account)) {
+            let _ = response.insert_header(CACHE_STATUS, status);
+        }
+        // What is stored has kept the version that it came in.
+        let version = stored.map(|meta| meta.response_header().version).or(ctx.origin_version);
+        let version = version.unwrap_or(Version::HTTP_11);
+        let via = match response.headers.get(header::VIA) {
+            None if version == Version::HTTP_11 => Some(VIA),
+            _ => via(&response.headers, version, CACHE_NAME),
         };
-        let _ = response.insert_header(header::VIA, via.as_ref());
+        if let Some(via) = via {
+            let _ = response.insert_header(header::VIA, via);
+        }
+        // It was for us, and for no cache of a client (Edge Architecture section 2.2).
+        response.remove_header(&SURROGATE_CONTROL);
+        // The version is ours, not the origin's (RFC 9110 section 2.5).
+        response.set_version(Version::HTTP_11);
         let _ = response.insert_header("x-request-id", ctx.id.digits().as_slice());
         if matches!(outcome, Outcome::Miss(_) | Outcome::Revalidated(_)) {
             heads::restore(&mut ctx.own_fields, response);
@@ -170,9 +208,15 @@ impl Gate {
     }
 }
 
-/// Takes chunks away from a client of HTTP/1.0, which cannot read them: its body ends with the connection.
+/// Takes chunks away from a client of HTTP/1.0, which cannot read them: its body ends with the connection. So does one
+/// whose last transfer coding is not `chunked`, for any client (RFC 9112 section 6.3).
 pub(super) fn frame_for_the_client(session: &mut Session, response: &mut ResponseHeader) {
-    if session.req_header().version < Version::HTTP_11 && response.remove_header(&header::TRANSFER_ENCODING).is_some() {
+    let Some(codings) = response.headers.get_all(header::TRANSFER_ENCODING).into_iter().next_back() else { return };
+    let last = codings.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+    if !last.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+        session.set_keepalive(None);
+    } else if session.req_header().version < Version::HTTP_11 {
+        response.remove_header(&header::TRANSFER_ENCODING);
         session.set_keepalive(None);
     }
 }
@@ -208,15 +252,6 @@ pub(super) fn ask_again_after_a_foreign_304(session: &mut Session, ctx: &mut Con
     Err(again)
 }
 
-/// Ours after those of the caches nearer to the origin (RFC 9211 section 2).
-fn cache_status_after(response: &ResponseHeader, outcome: &Outcome, account: &Account) -> String {
-    let ours = cache_status(outcome, account);
-    match response.headers.get("cache-status").and_then(|value| value.to_str().ok()) {
-        Some(theirs) => format!("{theirs}, {ours}"),
-        None => ours,
-    }
-}
-
 /// Reads the outcome off the phase in which the cache ended.
 fn what_happened(session: &Session, ctx: &Context) -> (Outcome, Account) {
     let cache = &session.cache;
@@ -234,7 +269,11 @@ fn what_happened(session: &Session, ctx: &Context) -> (Outcome, Account) {
                 Outcome::Stale(tier, reason)
             }
             (Some(tier), None) if !waited => Outcome::Hit(tier),
-            _ => Outcome::Collapsed,
+            _ => {
+                let varies = cache.maybe_cache_key().is_some_and(|key| key.get_variance_key().is_some());
+                account.collapsed_from = ctx.waited_for.or(varies.then_some(ForwardReason::VaryMiss));
+                Outcome::Collapsed
+            }
         },
         CachePhase::Stale | CachePhase::StaleUpdating => {
             Outcome::Stale(tier.unwrap_or(TierName::Memory), ctx.stale.unwrap_or(StaleReason::Disconnected))
@@ -262,6 +301,7 @@ fn what_happened(session: &Session, ctx: &Context) -> (Outcome, Account) {
 
 fn not_from_cache(phase: CachePhase, ctx: &Context, account: &mut Account) -> Outcome {
     if let Some(RequestAction::Bypass(reason)) = ctx.verdict.as_ref().map(|verdict| &verdict.action) {
+        account.stored = ctx.posted.is_kept();
         return Outcome::Bypass(reason.clone());
     }
     if let Some(fault) = ctx.fault {

@@ -79,6 +79,11 @@ impl Gate {
         ctx.revalidates_behind = behind;
         // A background fetch has its lock already.
         FillLock::will_be_served_stale(ctx.background || behind);
+        ctx.waited_for = match judged.verdict {
+            HitVerdict::Revalidate(reason) => Some(reason),
+            HitVerdict::Miss => Some(ForwardReason::Miss),
+            HitVerdict::Serve | HitVerdict::ServeStale(_) | HitVerdict::GatewayTimeout => ctx.waited_for,
+        };
         match judged.verdict {
             HitVerdict::Serve => (!is_fresh).then_some(ForcedFreshness::ForceFresh),
             HitVerdict::ServeStale(StaleReason::WhileRevalidate) => is_fresh.then_some(STALE),
@@ -141,6 +146,10 @@ impl Gate {
             self.forget_found(session, ctx);
             ctx.not_stored = Some(NotStored::Unconfirmed.to_string());
             return RespCacheable::Uncacheable(heads::no_cache_reason(&NotStored::Unconfirmed));
+        }
+        if !heads::is_decoded(response) {
+            ctx.not_stored = Some(NotStored::TransferCoding.to_string());
+            return RespCacheable::Uncacheable(heads::no_cache_reason(&NotStored::TransferCoding));
         }
         let now = clock::now();
         let mut head = match ctx.validated.as_ref().zip(session.cache.maybe_cache_meta()) {

@@ -2,12 +2,15 @@
 
 use super::Gate;
 use super::context::Context;
+use super::request::forwards_left;
 use crate::config::{Origin, OriginKind};
 use crate::decide::RequestAction;
 use crate::origin::pool::HealthChecks;
 use crate::origin::{Pool, Prepared, S3Signer};
-use crate::outcome::{Fault, ForwardReason};
+use crate::outcome::{CACHE_NAME, Fault, ForwardReason};
 use crate::proxy::trust::Trust;
+use crate::semantics::fields::{append_to_list, single_length, via};
+use crate::semantics::surrogate::{self, SURROGATE_CAPABILITY};
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
@@ -21,6 +24,8 @@ use std::time::{Duration, Instant};
 /// How long an idle connection to an origin is kept for the next request: shorter than the 75 s and 60 s after which
 /// nginx and most load balancers close theirs.
 const IDLE: Duration = Duration::from_secs(50);
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Fields that say in other words what the ones that we write say.
 const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-port", "x-forwarded-prefix", "x-original-url", "x-rewrite-url"];
@@ -82,6 +87,8 @@ impl Upstream {
 impl Gate {
     /// The server to ask.
     pub(super) async fn choose_server(&self, session: &Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        // Until there is a server to be asked.
+        ctx.attempt_failed = true;
         let Some(site) = ctx.site.clone() else {
             return Error::e_explain(ErrorType::InternalError, "no bucket was found for a request to be fetched");
         };
@@ -97,6 +104,7 @@ impl Gate {
             error.as_up();
             error
         })?;
+        ctx.attempt_failed = false;
         ctx.server = Some(picked.addr);
         ctx.asked = Some((Instant::now(), crate::clock::now()));
         let mut peer = HttpPeer::new(picked.addr, picked.tls, picked.sni.to_string());
@@ -113,6 +121,7 @@ impl Gate {
 
     /// A server could not be reached: remembers it, and tries another one while tries are left.
     pub(super) fn connect_failed(&self, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+        ctx.attempt_failed = true;
         if let (Some(site), Some(server)) = (&ctx.site, ctx.server) {
             site.upstream.report(server, false);
             metrics_error(&site.upstream);
@@ -131,6 +140,7 @@ impl Gate {
         mut error: Box<Error>,
         reused: bool,
     ) -> Box<Error> {
+        ctx.attempt_failed = true;
         let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
         // An idle connection that the server closed meanwhile is no failure of the server.
         error.retry.decide_reuse(reused);
@@ -170,9 +180,18 @@ impl Gate {
                 }
             }
         }
+        if let Some(left) = forwards_left(request) {
+            request.insert_header(header::MAX_FORWARDS, left.saturating_sub(1))?;
+        }
+        // A client's own would have the origin write for what it can do, and that would be stored for everybody.
+        request.remove_header(&SURROGATE_CAPABILITY);
+        if let Some(length) = single_length(&request.headers) {
+            request.insert_header(header::CONTENT_LENGTH, length)?;
+        }
         if let Some(signer) = &upstream.signer {
             return sign(signer, request, ctx);
         }
+        request.insert_header(SURROGATE_CAPABILITY, surrogate::CAPABILITY)?;
         if !matches!(request.raw_path(), [b'/', ..] | b"*") {
             // A whole URI is for proxies; servers are asked for the path (RFC 9112 section 3.2.1).
             let path = request.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
@@ -190,18 +209,15 @@ impl Gate {
                 request.remove_header(name);
             }
         }
-        let via = match request.headers.get(header::VIA).and_then(|via| via.to_str().ok()) {
-            Some(via) => format!("{via}, 1.1 {}", crate::outcome::CACHE_NAME),
-            None => format!("1.1 {}", crate::outcome::CACHE_NAME),
-        };
-        request.insert_header(header::VIA, via)?;
+        if let Some(via) = via(&request.headers, session.req_header().version, CACHE_NAME) {
+            request.insert_header(header::VIA, via)?;
+        }
         let peer = session.client_addr().and_then(|addr| addr.as_inet()).map(|addr| addr.ip().to_string());
         let peer = peer.unwrap_or_else(|| "unknown".to_owned());
-        let hops = match request.headers.get("x-forwarded-for").and_then(|hops| hops.to_str().ok()) {
-            Some(hops) => format!("{hops}, {peer}"),
-            None => peer,
-        };
-        request.insert_header("x-forwarded-for", hops)?;
+        match append_to_list(&request.headers, &FORWARDED_FOR, peer.as_bytes()) {
+            Some(hops) => request.insert_header(FORWARDED_FOR, hops)?,
+            None => request.insert_header(FORWARDED_FOR, peer)?,
+        }
         request.insert_header("x-forwarded-proto", ctx.target.scheme)?;
         request.insert_header("x-request-id", ctx.id.digits().as_slice())?;
         Ok(())

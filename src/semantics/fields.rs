@@ -3,17 +3,22 @@
 
 use super::cache_control::ResponseControl;
 use super::surrogate::SURROGATE_CONTROL;
-use super::targeted::CDN_CACHE_CONTROL;
+use super::targeted::{self, CDN_CACHE_CONTROL};
 use super::{date, vary};
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use std::time::{Duration, SystemTime};
 
-/// Fields of one connection (RFC 9110 section 7.6.1) and of one proxy (sections 11.7.1 to 11.7.3).
-pub const HOP_BY_HOP: [HeaderName; 9] = [
+/// `Cache-Status` (RFC 9211)
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// Fields of one connection (RFC 9110 section 7.6.1) and of one proxy (sections 11.7.1 to 11.7.3). `Trailer` announces
+/// fields that the framework reads past and does not forward, as RFC 9110 section 6.5.1 allows.
+pub const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::TE,
+    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::PROXY_AUTHENTICATE,
@@ -83,10 +88,30 @@ pub fn strip_for_storing(response: &mut HeaderMap, control: &ResponseControl) {
     remove_hop_by_hop(response);
 }
 
-/// Appends this proxy to `Via` (RFC 9110 section 7.6.3); `version` is that of the message as received.
+/// The fields that a request's `Connection` takes away; `None` if it names nothing beyond the connection's own end.
 ///
-/// A name that cannot stand in a field is left out silently: the field is for diagnosis.
-pub fn append_via(headers: &mut HeaderMap, version: Version, pseudonym: &str) {
+/// They are taken away before anything is decided, since the origin does not see them either: a key made of a field that
+/// the origin never saw would store the answer to another question.
+pub fn nominated_in_request(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
+    let plain = |line: &HeaderValue| {
+        let line = line.as_bytes();
+        [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|option| line.eq_ignore_ascii_case(option))
+    };
+    if headers.get_all(header::CONNECTION).iter().all(plain) {
+        return None;
+    }
+    let mut names = nominated(headers).unwrap_or_default();
+    names.retain(|name| {
+        // Whoever sends a request on must not lose who sent it, nor the framework how it ends and what it is to become.
+        let origin = name.as_str().starts_with("x-forwarded-") || name == header::FORWARDED;
+        !origin && ![header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE].contains(name)
+    });
+    Some(names)
+}
+
+/// `Via` with this proxy at its end (RFC 9110 section 7.6.3); `version` is that of the message as received. `None` if what
+/// was there before cannot be kept.
+pub fn via(headers: &HeaderMap, version: Version, pseudonym: &str) -> Option<HeaderValue> {
     let version = match version {
         Version::HTTP_09 => "0.9",
         Version::HTTP_10 => "1.0",
@@ -94,16 +119,43 @@ pub fn append_via(headers: &mut HeaderMap, version: Version, pseudonym: &str) {
         Version::HTTP_3 => "3",
         _ => "1.1",
     };
+    append_to_list(headers, &header::VIA, format!("{version} {pseudonym}").as_bytes())
+}
+
+/// A field that is a list, all its lines joined, with one more member at its end.
+pub fn append_to_list(headers: &HeaderMap, name: &HeaderName, member: &[u8]) -> Option<HeaderValue> {
     let mut value = Vec::new();
-    if vary::append_combined(headers, &header::VIA, &mut value) && !value.is_empty() {
+    vary::append_combined(headers, name, &mut value);
+    // A line without members is none (RFC 9110 section 5.6.1.2).
+    let members = value.trim_ascii_end().len();
+    value.truncate(members);
+    if !value.is_empty() {
         value.extend_from_slice(b", ");
     }
-    value.extend_from_slice(version.as_bytes());
-    value.push(b' ');
-    value.extend_from_slice(pseudonym.as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&value) {
-        headers.insert(header::VIA, value);
+    value.extend_from_slice(member);
+    HeaderValue::from_bytes(&value).ok()
+}
+
+/// `Cache-Status` with our member after those of the caches nearer to the origin (RFC 9211 section 2).
+///
+/// A structured field with an error is ignored whole (RFC 9651 section 4.2), ours with it. So what an origin sent that is
+/// none, which no recipient could read either, gives way.
+pub fn cache_status_with(headers: &HeaderMap, ours: &str) -> Option<HeaderValue> {
+    let mut theirs = Vec::new();
+    if vary::append_combined(headers, &CACHE_STATUS, &mut theirs) && targeted::is_list_of_names(&theirs) {
+        return append_to_list(headers, &CACHE_STATUS, ours.as_bytes());
     }
+    HeaderValue::from_str(ours).ok()
+}
+
+/// The one length that a repeated `Content-Length` stands for (RFC 9110 section 8.6), to take its place before the message is
+/// stored or sent on; `None` if it is not repeated. That the values agree has been seen when the message was read.
+pub fn single_length(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    let first = lines.next()?.as_bytes();
+    let repeated = lines.next().is_some() || first.contains(&b',');
+    let length = first.split(|byte| *byte == b',').next()?.trim_ascii();
+    HeaderValue::from_bytes(length).ok().filter(|_| repeated)
 }
 
 /// Adds `Date` where it is missing (RFC 9110 section 6.6.1), with the time at which the message arrived.
@@ -149,7 +201,7 @@ mod tests {
             ("c", "3"),
         ]);
         remove_hop_by_hop(&mut fields);
-        assert_eq!(names(&fields), ["c", "trailer"]);
+        assert_eq!(names(&fields), ["c"]);
     }
 
     #[test]
@@ -186,12 +238,46 @@ mod tests {
     // RFC 9110 section 7.6.3
     #[test]
     fn via_grows_at_its_end() {
-        let mut fields = headers(&[("via", "1.0 a"), ("via", "1.1 b")]);
-        append_via(&mut fields, Version::HTTP_2, "tidegate");
-        assert_eq!(fields.get_all("via").iter().collect::<Vec<_>>(), ["1.0 a, 1.1 b, 2 tidegate"]);
-        let mut fields = headers(&[]);
-        append_via(&mut fields, Version::HTTP_11, "tidegate");
-        assert_eq!(fields["via"], "1.1 tidegate");
+        let fields = headers(&[("via", "1.0 a"), ("via", "1.1 b")]);
+        assert_eq!(via(&fields, Version::HTTP_2, "tidegate").unwrap(), "1.0 a, 1.1 b, 2 tidegate");
+        assert_eq!(via(&headers(&[]), Version::HTTP_11, "tidegate").unwrap(), "1.1 tidegate");
+    }
+
+    // RFC 9110 section 8.6
+    #[test]
+    fn a_repeated_length_is_one() {
+        let single = |lines: &[&str]| {
+            let lines: Vec<_> = lines.iter().map(|line| ("content-length", *line)).collect();
+            single_length(&headers(&lines)).map(|length| length.to_str().unwrap().to_owned())
+        };
+        assert_eq!((single(&[]), single(&["5"])), (None, None));
+        assert_eq!((single(&["5", "5"]), single(&["5 , 5"])), (Some("5".to_owned()), Some("5".to_owned())));
+    }
+
+    // RFC 9211 section 2
+    #[test]
+    fn our_cache_status_stands_after_those_nearer_to_the_origin() {
+        let with = |lines: &[&str]| {
+            let lines: Vec<_> = lines.iter().map(|line| ("cache-status", *line)).collect();
+            cache_status_with(&headers(&lines), "ours; hit").unwrap().to_str().unwrap().to_owned()
+        };
+        assert_eq!(with(&[]), "ours; hit");
+        assert_eq!(with(&["a; hit", "b; fwd=miss"]), "a; hit, b; fwd=miss, ours; hit");
+        assert_eq!(with(&["a; hit, "]), "ours; hit", "a comma at the end is an error");
+        assert_eq!(with(&["", " "]), "ours; hit", "no member");
+        assert_eq!(with(&["HIT from cloud"]), "ours; hit");
+        assert_eq!(with(&["a; hit", "b; detail=\"open"]), "ours; hit");
+    }
+
+    #[test]
+    fn a_request_loses_what_its_connection_names() {
+        let names = |value: &str| {
+            let fields = headers(&[("connection", value)]);
+            nominated_in_request(&fields).map(|names| names.iter().map(HeaderName::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!((names("keep-alive"), names("Close"), names("Upgrade")), (None, None, None));
+        let named = names("keep-alive, X-A,x-b ,, cache-control, Upgrade, host, x-forwarded-for").unwrap();
+        assert_eq!(named, ["keep-alive", "x-a", "x-b"]);
     }
 
     // RFC 9110 section 6.6.1

@@ -22,7 +22,7 @@
 //! overrides, [`freshness::Freshness::of`] computes lifetime and age, [`freshness::Freshness::with_policy_ttl`] lets a
 //! policy replace the lifetime, and [`storable::storable`] says whether to store it, or why not. What is stored goes
 //! through [`fields::strip_for_storing`] and [`fields::ensure_date`]; what is forwarded, through
-//! [`fields::remove_hop_by_hop`] and [`fields::append_via`].
+//! [`fields::remove_hop_by_hop`] and [`fields::via`].
 //!
 //! # Where the standard is answered
 //!
@@ -31,7 +31,8 @@
 //! | RFC 9110 5.6.7, dates | [`date::parse`], [`date::format`] |
 //! | RFC 9110 6.6.1, `Date` | [`fields::ensure_date`] |
 //! | RFC 9110 7.6.1, fields of a connection | [`fields::remove_hop_by_hop`] |
-//! | RFC 9110 7.6.3, `Via` | [`fields::append_via`] |
+//! | RFC 9110 7.6.3, `Via` | [`fields::via`] |
+//! | RFC 9110 8.6, `Content-Length` | [`fields::single_length`] |
 //! | RFC 9110 8.8.3, entity tags | [`conditional::EntityTag`] |
 //! | RFC 9110 9.2.1, safe methods | [`invalidation::is_safe`] |
 //! | RFC 9110 9.3.3, stored `POST` | [`storable::post_answers_get`] |
@@ -54,6 +55,7 @@
 //! | RFC 9111 4.4, invalidation | [`invalidation::invalidates`] |
 //! | RFC 9111 5.2.2, responses | [`cache_control::CacheControl`] |
 //! | RFC 9111 5.4, `Pragma` | [`request::RequestDirectives`] |
+//! | RFC 9211 2, a list of caches | [`fields::cache_status_with`] |
 //! | RFC 9213, targeted fields | [`targeted::cdn_cache_control`], [`cache_control::ResponseControl`] |
 //!
 //! # What is absent, deliberately
@@ -61,7 +63,7 @@
 //! * Storing and combining parts (RFC 9111 sections 3.3 and 3.4): only complete responses are stored.
 //! * `Warning` (obsolete), `Pragma` in responses (never defined), `If-Match` and `If-Unmodified-Since` (the origin's).
 //! * Choosing among variants by `q` values (RFC 9111 section 4.1): a policy's normaliser does that better.
-//! * `Cache-Status` (RFC 9211): it is printed from the outcome of a request, not computed.
+//! * Our member of `Cache-Status` (RFC 9211): it is printed from the outcome of a request, not computed.
 
 pub mod cache_control;
 pub mod conditional;

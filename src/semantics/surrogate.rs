@@ -5,10 +5,17 @@
 
 use super::cache_control::CacheControl;
 use super::directives::{Argument, directives};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// `Surrogate-Control`. To be removed before a response goes to a client: it is for surrogates.
 pub const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+
+/// `Surrogate-Capability`, of a request: an origin sends `Surrogate-Control` only to those who say that they obey it (Edge
+/// Architecture section 2.1).
+pub const SURROGATE_CAPABILITY: HeaderName = HeaderName::from_static("surrogate-capability");
+
+/// What this cache says that it can do: the control, and no processing of content.
+pub const CAPABILITY: HeaderValue = HeaderValue::from_static("tidegate=\"Surrogate/1.0\"");
 
 /// The name by which a directive can be aimed at this cache.
 pub const DEVICE: &str = "tidegate";

@@ -39,6 +39,12 @@ pub fn cdn_cache_control(response: &HeaderMap) -> Option<CacheControl> {
     (members > 0).then_some(control)
 }
 
+/// Whether a text is a list of structured fields whose members are strings or tokens, such as `Cache-Status` (RFC 9651
+/// section 4.2.1, RFC 9211 section 2). An empty list is one as well.
+pub(super) fn is_list_of_names(text: &[u8]) -> bool {
+    Parser { rest: text }.list_of_names().is_some()
+}
+
 /// Takes one member over; the last of two with the same key wins (RFC 9651 section 3.2). `None`: wrong type.
 fn set(control: &mut CacheControl, key: &[u8], value: Item<'_>) -> Option<()> {
     match key {
@@ -110,6 +116,29 @@ impl<'a> Parser<'a> {
             }
             if !self.eat(b',') {
                 // Trailing spaces were eaten above, so this is a neighbour without a comma.
+                return None;
+            }
+            self.skip(|byte| matches!(byte, b' ' | b'\t'));
+            if self.rest.is_empty() {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    fn list_of_names(&mut self) -> Option<()> {
+        self.skip(|byte| byte == b' ');
+        while !self.rest.is_empty() {
+            if !matches!(self.rest.first()?, b'"' | b'a'..=b'z' | b'A'..=b'Z' | b'*') {
+                return None;
+            }
+            self.bare_item()?;
+            self.parameters()?;
+            self.skip(|byte| matches!(byte, b' ' | b'\t'));
+            if self.rest.is_empty() {
+                break;
+            }
+            if !self.eat(b',') {
                 return None;
             }
             self.skip(|byte| matches!(byte, b' ' | b'\t'));
@@ -325,6 +354,19 @@ mod tests {
         assert_eq!(parse("none"), Some(CacheControl::default()));
     }
 
+    // RFC 9651 section 4.2.1
+    #[test]
+    fn a_list_of_names_has_strings_and_tokens() {
+        for text in ["", "  ", "a", "a; hit", "a;hit;ttl=-5, \"b c\"; fwd=miss; detail=\"x, y\"", "*a/b:c"] {
+            assert!(is_list_of_names(text.as_bytes()), "{text:?}");
+        }
+        for text in
+            ["HIT from here", "a,", ",a", "a;;b", "1", "(a)", "a; detail=\"x", "a; Hit", "?1", "a; x=", "\u{e9}"]
+        {
+            assert!(!is_list_of_names(text.as_bytes()), "{text:?}");
+        }
+    }
+
     #[test]
     fn random_bytes_never_panic() {
         let mut random = fastrand::Rng::with_seed(3);
@@ -332,6 +374,7 @@ mod tests {
         for _ in 0..20_000 {
             let text: Vec<u8> = (0..random.usize(0..30)).map(|_| alphabet[random.usize(0..alphabet.len())]).collect();
             Parser { rest: &text }.dictionary(|_, _| Some(()));
+            is_list_of_names(&text);
         }
     }
 }

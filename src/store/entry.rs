@@ -33,6 +33,21 @@ impl StoredHead {
         StoredHead { header: meta.response_header_copy(), since: meta.provenance(), variance: meta.variance() }
     }
 
+    /// The same response in the same place with a new head and new freshness.
+    pub fn renewed(&self, meta: &CacheMeta) -> Self {
+        StoredHead { since: self.since, variance: self.variance, ..StoredHead::of(meta) }
+    }
+
+    /// The hash of the values of the request's fields that it varies on.
+    pub fn variance(&self) -> Option<[u8; 16]> {
+        self.variance
+    }
+
+    /// Status and fields.
+    pub fn response(&self) -> &ResponseHeader {
+        &self.header
+    }
+
     /// As Pingora wants it.
     pub fn to_meta(&self, facts: &Facts) -> CacheMeta {
         let mut meta = metadata(self.header.clone(), self.since, facts);

@@ -6,9 +6,11 @@
 //! * [`entry`]: what is stored
 //! * [`fill`]: a response on its way
 //! * [`memory`]: the memory tier
+//! * [`direct`]: entries that come or change beside the framework's cache
 //! * [`adapter`]: all of it as Pingora's `Storage`, `HandleHit` and `HandleMiss`
 
 pub mod adapter;
+pub mod direct;
 pub mod entry;
 pub mod fill;
 pub mod memory;
@@ -41,6 +43,8 @@ pub struct Store {
     stalled_after: AtomicU64,
     /// Keys that are known not to be worth waiting for.
     uncacheable: &'static Uncacheable,
+    /// Responses that are collected beside the fills.
+    asides: direct::Asides,
     counters: Counters,
 }
 
@@ -78,6 +82,7 @@ impl Store {
             limits: ArcSwap::from_pointee(limits),
             stalled_after: AtomicU64::new(millis(stalled_after)),
             uncacheable,
+            asides: direct::Asides::default(),
             counters,
         }
     }
@@ -112,6 +117,7 @@ impl Store {
             let meant = fills.iter().filter(|(id, _)| id.primary == key.hash()).flat_map(|(_, fills)| fills);
             meant.filter(|fill| *fill.key == *key.as_bytes()).for_each(|fill| fill.outdate());
         }
+        self.asides.outdate(key);
         self.memory.remove(&EntryId { primary: key.hash(), variant: None });
     }
 

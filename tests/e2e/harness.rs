@@ -101,6 +101,21 @@ async fn conditionals_head_and_informational_responses_follow_http() {
 }
 
 #[tokio::test]
+async fn interim_responses_are_shown_with_the_final_one_or_alone() {
+    let origin = Origin::start().await;
+    origin.on("/a", Reply::ok("body").informational(102, "").informational(103, "link: </a>\r\nx-a: 1"));
+    let response = get(&origin, "/a").version("HTTP/1.0").await;
+    let seen: Vec<_> = response.interim.iter().map(|one| (one.status, one.headers.get("x-a"))).collect();
+    assert_eq!(seen, [(102, None), (103, Some("1".to_owned()))]);
+    assert_eq!((response.version.as_str(), response.text().as_str()), ("HTTP/1.1", "body"));
+    origin.on("/hint", Reply::garbage("HTTP/1.1 103 Hint\r\n\r\n").stays_open());
+    let mut kept = Connection::to(origin.addr()).await;
+    kept.send("GET /hint HTTP/1.1\r\n\r\nHEAD /a HTTP/1.1\r\n\r\n").await;
+    assert_eq!(kept.interim().await.status, 103);
+    assert_eq!(kept.answer_to("HEAD").await.map(|head| (head.status, head.body.len())), Some((200, 0)));
+}
+
+#[tokio::test]
 async fn replies_come_in_turn_and_unknown_paths_have_a_fallback() {
     let origin = Origin::start().await;
     origin.on_each("/a", [Reply::ok("1"), Reply::ok("2")]);

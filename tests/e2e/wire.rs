@@ -36,7 +36,7 @@ async fn cache_status_of_a_bypass() {
     let origin = fresh_origin().await;
     let policy = r#"return { request = function() return { bypass = "authorized" } end }"#;
     let proxy = Proxy::with_policy(&origin, policy).await;
-    assert_eq!(cache_status(&proxy.get("/a").await), "tidegate; fwd=bypass; detail=\"authorized\"");
+    assert_eq!(cache_status(&proxy.get("/a").await), "tidegate; fwd=bypass; fwd-status=200; detail=\"authorized\"");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ pub struct Call {
     host: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    version: &'static str,
 }
 
 impl Call {
@@ -33,7 +34,14 @@ impl Call {
             host: "test.example".to_owned(),
             headers: Vec::new(),
             body: Vec::new(),
+            version: "HTTP/1.1",
         }
+    }
+
+    /// Says another version of HTTP: `HTTP/1.0`.
+    pub fn version(mut self, version: &'static str) -> Self {
+        self.version = version;
+        self
     }
 
     pub fn host(mut self, host: &str) -> Self {
@@ -85,12 +93,13 @@ impl Call {
     async fn try_open(self) -> io::Result<Exchange> {
         let wire = Wire::new(TcpStream::connect(self.addr).await?);
         let mut connection = Connection { wire };
-        let (status, headers, body) = connection.ask(&self).await?;
-        Ok(Exchange { connection, status, headers, body, so_far: Vec::new() })
+        let (head, body) = connection.ask(&self).await?;
+        let Head { status, headers, .. } = head.clone();
+        Ok(Exchange { connection, status, headers, head, body, so_far: Vec::new() })
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, self.target, self.host);
+        let mut head = format!("{} {} {}\r\nHost: {}\r\n", self.method, self.target, self.version, self.host);
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }
@@ -125,12 +134,12 @@ impl Connection {
     /// Like [`Connection::call`], for a peer that may have closed.
     pub async fn attempt(&mut self, call: Call) -> io::Result<Response> {
         let answer = async {
-            let (status, headers, mut body) = self.ask(&call).await?;
+            let (head, mut body) = self.ask(&call).await?;
             let mut bytes = Vec::new();
             while let Some(piece) = body.piece(&mut self.wire).await {
                 bytes.extend(piece);
             }
-            Ok(Response { status, headers, body: bytes, ending: body.ending() })
+            Ok(head.with_body(bytes, body.ending()))
         };
         within("an answer on a kept connection", answer).await
     }
@@ -157,13 +166,18 @@ impl Connection {
 
     /// Reads one whole answer to a request that is not a `HEAD`; `None` if the peer closed instead.
     pub async fn answer(&mut self) -> Option<Response> {
+        self.answer_to("GET").await
+    }
+
+    /// Reads one whole answer to a request with this method.
+    pub async fn answer_to(&mut self, method: &str) -> Option<Response> {
         within("an answer to bytes", async {
-            let (status, headers, mut body) = self.answer_head("GET").await.ok()?;
+            let (head, mut body) = self.answer_head(method).await.ok()?;
             let mut bytes = Vec::new();
             while let Some(piece) = body.piece(&mut self.wire).await {
                 bytes.extend(piece);
             }
-            Some(Response { status, headers, body: bytes, ending: body.ending() })
+            Some(head.with_body(bytes, body.ending()))
         })
         .await
     }
@@ -177,7 +191,16 @@ impl Connection {
         all
     }
 
-    async fn ask(&mut self, call: &Call) -> io::Result<(u16, Headers, Body)> {
+    /// Reads the next interim response; panics if a final one comes.
+    pub async fn interim(&mut self) -> Interim {
+        let head = within("an interim response", self.wire.head()).await;
+        let (start, headers) = head.expect("an interim response before the end of the connection");
+        let status = status_of(&start);
+        assert!(status < 200, "a final response came instead: {start}");
+        Interim { status, headers }
+    }
+
+    async fn ask(&mut self, call: &Call) -> io::Result<(Head, Body)> {
         // A peer that refuses a large request may close while it is being written; its answer still counts.
         let written = self.wire.write(&call.bytes()).await;
         match self.answer_head(&call.method).await {
@@ -186,18 +209,48 @@ impl Connection {
         }
     }
 
-    async fn answer_head(&mut self, method: &str) -> io::Result<(u16, Headers, Body)> {
+    async fn answer_head(&mut self, method: &str) -> io::Result<(Head, Body)> {
+        let mut interim = Vec::new();
         loop {
             let Some((start, headers)) = self.wire.head().await else {
                 return Err(io::Error::other("the connection ended before a response head"));
             };
-            let status: u16 = start.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status line");
+            let status = status_of(&start);
             if status >= 200 {
                 let bodiless = method == "HEAD" || matches!(status, 204 | 304);
                 let framing = if bodiless { Framing::Length(0) } else { Framing::of(&headers, Framing::UntilClose) };
-                return Ok((status, headers, Body::new(framing)));
+                let version = start.split(' ').next().unwrap_or_default().to_owned();
+                return Ok((Head { version, status, headers, interim }, Body::new(framing)));
             }
+            interim.push(Interim { status, headers });
         }
+    }
+}
+
+fn status_of(start: &str) -> u16 {
+    start.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status line")
+}
+
+/// A 1xx that came before the response.
+#[derive(Clone, Debug)]
+pub struct Interim {
+    pub status: u16,
+    pub headers: Headers,
+}
+
+/// What stands before the body of a response.
+#[derive(Clone)]
+struct Head {
+    version: String,
+    status: u16,
+    headers: Headers,
+    interim: Vec<Interim>,
+}
+
+impl Head {
+    fn with_body(self, body: Vec<u8>, ending: Ending) -> Response {
+        let Head { version, status, headers, interim } = self;
+        Response { version, status, headers, interim, body, ending }
     }
 }
 
@@ -206,6 +259,7 @@ pub struct Exchange {
     connection: Connection,
     pub status: u16,
     pub headers: Headers,
+    head: Head,
     body: Body,
     so_far: Vec<u8>,
 }
@@ -226,7 +280,7 @@ impl Exchange {
         while let Some(piece) = within("the end of the body", self.body.piece(&mut self.connection.wire)).await {
             self.so_far.extend(piece);
         }
-        Response { status: self.status, headers: self.headers, body: self.so_far, ending: self.body.ending() }
+        self.head.with_body(self.so_far, self.body.ending())
     }
 
     /// Leaves in the middle.
@@ -236,8 +290,12 @@ impl Exchange {
 /// A response, whole or cut.
 #[derive(Clone, Debug)]
 pub struct Response {
+    /// `HTTP/1.1`, as the status line says.
+    pub version: String,
     pub status: u16,
     pub headers: Headers,
+    /// The 1xx that came before it.
+    pub interim: Vec<Interim>,
     pub body: Vec<u8>,
     pub ending: Ending,
 }

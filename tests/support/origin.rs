@@ -166,7 +166,7 @@ async fn play(wire: &mut Wire, reply: Reply, bodiless: bool) -> io::Result<bool>
     }
     if let Some(raw) = &reply.raw {
         wire.write(raw).await?;
-        return Ok(false);
+        return Ok(reply.open);
     }
     for head in &reply.informational {
         wire.write(head.as_bytes()).await?;

@@ -8,6 +8,7 @@ pub struct Reply {
     pub(super) before: Option<Gate>,
     pub(super) informational: Vec<String>,
     pub(super) raw: Option<Vec<u8>>,
+    pub(super) open: bool,
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) parts: Vec<Part>,
@@ -36,6 +37,7 @@ impl Reply {
             before: None,
             informational: Vec::new(),
             raw: None,
+            open: false,
             status,
             headers: Vec::new(),
             parts: Vec::new(),
@@ -64,6 +66,12 @@ impl Reply {
     /// Sends these bytes instead of HTTP, and closes.
     pub fn garbage(bytes: impl AsRef<[u8]>) -> Self {
         Reply { raw: Some(bytes.as_ref().to_vec()), ..Reply::status(200) }
+    }
+
+    /// After [`Reply::garbage`]: leaves the connection open, as if that had been an answer.
+    pub fn stays_open(mut self) -> Self {
+        self.open = true;
+        self
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -112,9 +120,10 @@ impl Reply {
         self
     }
 
-    /// Sends a 1xx head with one field first.
-    pub fn informational(mut self, status: u16, field: &str) -> Self {
-        self.informational.push(format!("HTTP/1.1 {status} Hint\r\n{field}\r\n\r\n"));
+    /// Sends a 1xx head with these fields first, `name: value` and `\r\n` between them.
+    pub fn informational(mut self, status: u16, fields: &str) -> Self {
+        let end = if fields.is_empty() { "" } else { "\r\n" };
+        self.informational.push(format!("HTTP/1.1 {status} Hint\r\n{fields}{end}\r\n"));
         self
     }
 

@@ -103,8 +103,10 @@ pub enum Framing {
 impl Framing {
     /// What the fields say; `otherwise` if they say nothing.
     pub fn of(headers: &Headers, otherwise: Framing) -> Framing {
-        if headers.get("transfer-encoding").is_some_and(|v| v.to_ascii_lowercase().contains("chunked")) {
-            return Framing::Chunked;
+        if let Some(codings) = headers.get("transfer-encoding") {
+            // RFC 9112 section 6.3: the last coding decides, and a length beside it says nothing.
+            let last = codings.rsplit(',').next().unwrap_or_default().trim().to_ascii_lowercase();
+            return if last == "chunked" { Framing::Chunked } else { otherwise };
         }
         match headers.get("content-length").and_then(|v| v.parse().ok()) {
             Some(length) => Framing::Length(length),
