@@ -176,6 +176,27 @@ async fn a_leader_that_leaves_takes_no_fill_along_whatever_the_protocol() {
 }
 
 #[tokio::test]
+async fn a_leader_gets_its_whole_body_from_a_daemon_that_stops() {
+    let body = large();
+    for protocol in PROTOCOLS {
+        let (origin, gate) = (Origin::start().await, Gate::closed());
+        let (start, end) = body.split_at(LARGE / 2);
+        origin.on("/a", Reply::fresh(start).hold(&gate).piece(end).chunked());
+        let asked = Asked::by(protocol, keeping(&origin, "32MiB")).await;
+        let leader = asked.open("/a").await;
+        let daemon = nix::unistd::Pid::from_raw(asked.proxy.pid().try_into().expect("a process"));
+        nix::sys::signal::kill(daemon, nix::sys::signal::Signal::SIGTERM).expect("a signal");
+        eventually("the daemon to stop", async || {
+            let ready = asked.proxy.admin("/readyz").attempt().await;
+            (!ready.is_ok_and(|ready| ready.status == 200)).then_some(())
+        })
+        .await;
+        gate.open();
+        assert_whole(leader.rest().await, &body, &format!("{protocol:?}"));
+    }
+}
+
+#[tokio::test]
 async fn a_slow_leader_of_a_body_too_large_to_keep_gets_it_whole() {
     let body = large();
     for protocol in PROTOCOLS {
