@@ -142,17 +142,19 @@ async fn a_leader_that_stops_reading_holds_up_nobody_whatever_the_protocol_or_fr
 async fn a_leader_that_takes_nothing_for_too_long_is_given_up() {
     let body = large();
     for protocol in PROTOCOLS {
-        let origin = Origin::start().await;
-        origin.on("/a", in_pieces(&body).chunked());
-        let builder = keeping(&origin, "32MiB").set("server.limits.idle_timeout", "300ms");
-        let asked = Asked::by(protocol, builder).await;
-        let leader = asked.open("/a").await;
-        assert_whole(asked.open("/a").await.rest().await, &body, "the follower");
-        // The follower's request, and the leader's, of which nobody reads a byte.
-        asked.wait_for_ended(2).await;
-        assert_eq!(leader.rest().await.1, Ending::Cut, "{protocol:?}");
-        assert_whole(asked.open("/a").await.rest().await, &body, "a hit");
-        assert_eq!(origin.count("/a"), 1);
+        for (n, framing) in FRAMINGS.iter().enumerate() {
+            let (origin, what) = (Origin::start().await, format!("{protocol:?}, framing {n}"));
+            origin.on("/a", framing(in_pieces(&body)));
+            let builder = keeping(&origin, "32MiB").set("server.limits.idle_timeout", "300ms");
+            let asked = Asked::by(protocol, builder).await;
+            let leader = asked.open("/a").await;
+            assert_whole(asked.open("/a").await.rest().await, &body, &what);
+            // The follower's request, and the leader's, of which nobody reads a byte.
+            asked.wait_for_ended(2).await;
+            assert_eq!(leader.rest().await.1, Ending::Cut, "{what}");
+            assert_whole(asked.open("/a").await.rest().await, &body, &what);
+            assert_eq!(origin.count("/a"), 1, "{what}");
+        }
     }
 }
 
