@@ -46,6 +46,20 @@ impl Backlog {
         self.ahead.as_ref().is_some_and(|ahead| ahead.load(Ordering::Relaxed))
     }
 
+    /// Whether the response is a leader's.
+    pub fn leads(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    /// Passes on how sending went, and gives the client up that takes too long.
+    pub fn poll_in_time<T>(&mut self, went: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let waited = self.patience.poll(if went.is_ready() { Poll::Ready(()) } else { Poll::Pending }, cx);
+        match went {
+            Poll::Pending if waited.is_ready() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            went => went,
+        }
+    }
+
     /// Whether everything that was written went to the stream, and was flushed if that was asked for.
     pub fn is_sent(&self) -> bool {
         self.bytes.is_empty() && !self.owes_flush

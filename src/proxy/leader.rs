@@ -2,7 +2,7 @@
 //!
 //! The framework writes to that client in the task that also fills the cache. So the leader's reader takes a piece of the
 //! fill only while the client has room for it ([`Room`]), and a write then takes the piece whole: [`PromptStream`] keeps
-//! what the socket does not take, and under HTTP/2 the connection's own task does, behind a [`Leader`].
+//! what the socket does not take, and under HTTP/2 a [`Leader`] keeps what the client's window has no room for.
 
 use super::backlog::Patience;
 use super::prompt::PromptStream;
@@ -49,7 +49,7 @@ pub(super) fn let_the_fill_run_ahead(session: &mut Session) {
     **downstream_session = match taken {
         ServerSession::H2(inner) => {
             let client = Arc::new(Client {
-                sending: Mutex::new(Sending { stream: None, patience: Patience::of(limit) }),
+                sending: Mutex::new(Sending { stream: None, rest: Bytes::new(), patience: Patience::of(limit) }),
                 ahead,
                 left: Arc::default(),
             });
@@ -73,74 +73,81 @@ struct Client {
 struct Sending {
     /// There once the head was sent.
     stream: Option<SendStream<Bytes>>,
+    /// What the client's window had no room for yet of the piece that was written last.
+    rest: Bytes,
     patience: Patience,
 }
 
 impl Sending {
-    /// How much of `wanted` bytes the client has room for, once nothing that was written before waits for its window. All
-    /// of it if it left: the next write finds out.
-    fn poll_window(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<usize> {
-        let Some(stream) = &mut self.stream else { return Poll::Ready(wanted) };
-        stream.reserve_capacity(wanted);
-        while stream.capacity() == 0 {
-            match stream.poll_capacity(cx) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(wanted),
-                Poll::Pending => return Poll::Pending,
+    /// Hands the connection what is left of the last piece, as far as the client's window goes; ready when nothing is.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
+        while !self.rest.is_empty() {
+            stream.reserve_capacity(self.rest.len());
+            while stream.capacity() == 0 {
+                match ready!(stream.poll_capacity(cx)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(e)) => {
+                        return Poll::Ready(Error::e_because(ErrorType::H2Error, "while waiting for a window", e));
+                    }
+                    None => return Poll::Ready(Error::e_explain(ErrorType::H2Error, "the client reset its stream")),
+                }
             }
+            let part = self.rest.split_to(self.rest.len().min(stream.capacity()));
+            stream.send_data(part, false).or_err(ErrorType::WriteError, "while writing a body")?;
         }
-        Poll::Ready(wanted.min(stream.capacity()))
+        Poll::Ready(Ok(()))
     }
 
-    /// The same, for as long as the client may take; then all of it.
-    fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<usize> {
-        let room = self.poll_window(wanted, cx);
-        ready!(self.patience.poll(room.map(drop), cx));
-        Poll::Ready(if let Poll::Ready(room) = room { room } else { wanted })
-    }
-
-    fn write(&mut self, data: Bytes, end: bool) -> Result<()> {
+    /// The same, for as long as the client may take.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let sent = self.poll_drain(cx);
+        let waited = self.patience.poll(if sent.is_ready() { Poll::Ready(()) } else { Poll::Pending }, cx);
         if self.patience.has_ended() {
-            return Error::e_explain(ErrorType::WriteTimedout, "the client of a leader made no room");
+            return Poll::Ready(Error::e_explain(ErrorType::WriteTimedout, "the client of a leader made no room"));
         }
-        match &mut self.stream {
-            Some(stream) => stream.send_data(data, end).or_err(ErrorType::WriteError, "while writing a body"),
-            None => Error::e_explain(ErrorType::H2Error, "a body before its head"),
-        }
+        ready!(waited);
+        sent
     }
 }
 
 impl Room for Client {
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // A byte shows that all before has gone. No more, as the window is shared with the connection's other responses.
-        self.sending.lock().poll_room(1, cx).map(drop)
+        // What went wrong is found by the next write, for which there is room then.
+        self.sending.lock().poll_sent(cx).map(drop)
     }
 
-    fn poll_room_for_end(&self, _cx: &mut Context<'_>) -> Poll<()> {
-        // It takes no room in the client's window, which may be used up to the last byte for good.
-        Poll::Ready(())
+    fn poll_room_for_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_room(cx)
     }
 }
 
 impl Client {
-    /// Hands a piece to the connection, which sends it when the client's window allows.
-    async fn send(&self, mut data: Bytes, end: bool) -> Result<()> {
-        // Once nobody depends on this request any more, its client may slow it down.
-        while !data.is_empty() && !self.ahead.load(Ordering::Relaxed) {
-            let room = poll_fn(|cx| self.sending.lock().poll_room(data.len(), cx)).await;
-            let part = data.split_to(room);
-            let is_last = end && data.is_empty();
-            self.sending.lock().write(part, is_last)?;
-            if data.is_empty() {
-                return Ok(());
-            }
+    /// Writes a piece. It is waited for unless others depend on the fill.
+    async fn send(&self, data: Bytes, end: bool) -> Result<()> {
+        // There is room: nothing is left of the piece before.
+        poll_fn(|cx| self.sending.lock().poll_sent(cx)).await?;
+        self.sending.lock().rest = data;
+        let ahead = self.ahead.load(Ordering::Relaxed) && !end;
+        poll_fn(|cx| match self.sending.lock().poll_sent(cx) {
+            Poll::Pending if ahead => Poll::Ready(Ok(())),
+            sent => sent,
+        })
+        .await?;
+        if !end {
+            return Ok(());
         }
-        self.sending.lock().write(data, end)
+        match &mut self.sending.lock().stream {
+            Some(stream) => stream.send_data(Bytes::new(), true).or_err(ErrorType::WriteError, "while ending a body"),
+            None => Error::e_explain(ErrorType::H2Error, "a body before its head"),
+        }
     }
 
     /// Ready, with an error, once the client has reset the stream or closed the connection.
     fn poll_gone<T>(&self, cx: &mut Context<'_>) -> Poll<Result<T>> {
         let mut sending = self.sending.lock();
+        // Asked between pieces, when the client may have made room for what is left of one. What goes wrong is seen below.
+        let _ = sending.poll_drain(cx);
         let Some(stream) = &mut sending.stream else { return Poll::Pending };
         let gone = ready!(stream.poll_reset(cx));
         let reason = gone.map_or_else(|e| e.to_string(), |reason| reason.to_string());

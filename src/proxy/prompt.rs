@@ -325,7 +325,7 @@ impl AsyncWrite for PromptStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.with(|held| {
-            let went = match held.backlog.poll_drain(&mut held.stream, cx) {
+            let mut went = match held.backlog.poll_drain(&mut held.stream, cx) {
                 Poll::Ready(Ok(())) => Pin::new(&mut held.stream).poll_flush(cx),
                 stuck => stuck,
             };
@@ -333,6 +333,10 @@ impl AsyncWrite for PromptStream {
                 held.unsent = true;
                 held.backlog.owes_flush = true;
                 return Poll::Ready(Ok(()));
+            }
+            if held.backlog.leads() {
+                // The framework waits for ever for the end of a response that it has written whole.
+                went = held.backlog.poll_in_time(went, cx);
             }
             ready!(held.noting(went))?;
             held.unsent = false;

@@ -266,6 +266,7 @@ impl HandleHit for FillHit {
             self.wanted -= piece.len() as u64;
             return Ok(Some(piece));
         }
+        self.reader.room_for_end().await;
         Ok(None)
     }
 

@@ -142,17 +142,19 @@ async fn a_leader_that_stops_reading_holds_up_nobody_whatever_the_protocol_or_fr
 async fn a_leader_that_takes_nothing_for_too_long_is_given_up() {
     let body = large();
     for protocol in PROTOCOLS {
-        let origin = Origin::start().await;
-        origin.on("/a", in_pieces(&body).chunked());
-        let builder = keeping(&origin, "32MiB").set("server.limits.idle_timeout", "300ms");
-        let asked = Asked::by(protocol, builder).await;
-        let leader = asked.open("/a").await;
-        assert_whole(asked.open("/a").await.rest().await, &body, "the follower");
-        // The follower's request, and the leader's, of which nobody reads a byte.
-        asked.wait_for_ended(2).await;
-        assert_eq!(leader.rest().await.1, Ending::Cut, "{protocol:?}");
-        assert_whole(asked.open("/a").await.rest().await, &body, "a hit");
-        assert_eq!(origin.count("/a"), 1);
+        for (n, framing) in FRAMINGS.iter().enumerate() {
+            let (origin, what) = (Origin::start().await, format!("{protocol:?}, framing {n}"));
+            origin.on("/a", framing(in_pieces(&body)));
+            let builder = keeping(&origin, "32MiB").set("server.limits.idle_timeout", "300ms");
+            let asked = Asked::by(protocol, builder).await;
+            let leader = asked.open("/a").await;
+            // Nobody reads a byte: the fill ends all the same, and then the leader's request. Others who would read so much
+            // would have to be as fast as its limit asks, on a busy machine too.
+            Box::pin(asked.proxy.wait_for_metric("tidegate_tier_items", "", 1.0)).await;
+            asked.wait_for_ended(1).await;
+            assert_eq!(leader.rest().await.1, Ending::Cut, "{what}");
+            assert_eq!(origin.count("/a"), 1, "{what}");
+        }
     }
 }
 
@@ -172,6 +174,27 @@ async fn a_leader_that_leaves_takes_no_fill_along_whatever_the_protocol() {
         assert_eq!(follower.rest().await.1, Ending::Clean, "{protocol:?}");
         assert_whole(asked.open("/a").await.rest().await, b"first second", "a hit");
         assert_eq!(origin.count("/a"), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_leader_gets_its_whole_body_from_a_daemon_that_stops() {
+    let body = large();
+    for protocol in PROTOCOLS {
+        let (origin, gate) = (Origin::start().await, Gate::closed());
+        let (start, end) = body.split_at(LARGE / 2);
+        origin.on("/a", Reply::fresh(start).hold(&gate).piece(end).chunked());
+        let asked = Asked::by(protocol, keeping(&origin, "32MiB")).await;
+        let leader = asked.open("/a").await;
+        let daemon = nix::unistd::Pid::from_raw(asked.proxy.pid().try_into().expect("a process"));
+        nix::sys::signal::kill(daemon, nix::sys::signal::Signal::SIGTERM).expect("a signal");
+        eventually("the daemon to stop", async || {
+            let ready = asked.proxy.admin("/readyz").attempt().await;
+            (!ready.is_ok_and(|ready| ready.status == 200)).then_some(())
+        })
+        .await;
+        gate.open();
+        assert_whole(leader.rest().await, &body, &format!("{protocol:?}"));
     }
 }
 

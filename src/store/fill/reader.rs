@@ -82,6 +82,15 @@ impl FillReader {
         }
     }
 
+    /// Waits until the end of the body can be written, for a reader that wants no more.
+    pub async fn room_for_end(&self) {
+        if let Some(room) = &self.room
+            && !self.fill.state.lock().overflowed
+        {
+            poll_fn(|cx| room.poll_room_for_end(cx)).await;
+        }
+    }
+
     fn comes_next(&self) -> Next {
         let state = self.fill.state.lock();
         match state.ending {
