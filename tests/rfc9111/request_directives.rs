@@ -135,7 +135,14 @@ async fn max_stale_without_a_value_takes_a_stale_response_of_any_age() {
 // RFC 9111 section 5.2.1.2
 #[tokio::test]
 async fn max_stale_takes_a_response_that_is_stale_for_no_longer() {
-    let wishes = [("max-stale=500", true), ("Max-Stale=\"500\"", true), ("max-stale=99999999999", true)];
+    let wishes = [
+        ("max-stale=500", true),
+        ("Max-Stale=\"500\"", true),
+        ("max-stale=99999999999", true),
+        ("max-stale=39", false),
+        ("max-stale=1", false),
+        ("max-stale=0", false),
+    ];
     assert_answered(100, "max-age=60", &wishes).await;
 }
 
@@ -156,6 +163,8 @@ async fn max_stale_permits_nothing_that_the_origin_forbids() {
         "max-age=60, proxy-revalidate",
         "max-age=60, Must-Revalidate",
         "max-age=60, no-cache",
+        "s-maxage=60",
+        "max-age=3600, s-maxage=60",
     ] {
         assert_answered(100, stored, &[("max-stale", false), ("max-stale=500", false)]).await;
     }
@@ -171,7 +180,12 @@ async fn max_stale_says_nothing_about_a_fresh_response() {
 // RFC 9111 section 5.2.1.1: max-stale permits that a response is stale, max-age says how old it may be
 #[tokio::test]
 async fn max_stale_and_max_age_hold_together() {
-    let wishes = [("max-age=500, max-stale", true), ("max-age=500, max-stale=500", true)];
+    let wishes = [
+        ("max-age=500, max-stale", true),
+        ("max-age=500, max-stale=500", true),
+        ("max-age=500, max-stale=1", false),
+        ("max-age=90, max-stale", false),
+    ];
     assert_answered(100, "max-age=60", &wishes).await;
 }
 
@@ -215,6 +229,7 @@ async fn only_if_cached_is_a_504_where_what_is_stored_will_not_do() {
     let (origin, proxy) = pair().await;
     for (n, (age, stored, more)) in [
         (100, "max-age=60", ""),
+        (100, "max-age=60", ", max-stale=1"),
         (100, "max-age=60, must-revalidate", ", max-stale"),
         (100, "max-age=3600", ", max-age=10"),
         (100, "max-age=3600", ", min-fresh=3600"),

@@ -102,6 +102,32 @@ async fn must_revalidate_does_not_keep_a_fresh_response_back() {
     assert!(answer.is_hit() && origin.count("/a") == 1);
 }
 
+// RFC 9110 section 15.6.3: a gateway tells its client, whose connection has done nothing wrong
+#[tokio::test]
+async fn after_an_error_of_the_gateway_the_clients_connection_goes_on() {
+    let origin = Origin::start().await;
+    origin.on("/broken", Reply::hang_up());
+    origin.on("/fine", Reply::fresh("fine"));
+    let proxy = Proxy::plain(&origin).await;
+    let mut connection = proxy.connect().await;
+    for _ in 0..2 {
+        assert_eq!(connection.call(proxy.get("/broken")).await.status, 502);
+        assert_eq!(connection.call(proxy.get("/fine")).await.text(), "fine");
+    }
+}
+
+// RFC 9112 section 9.3
+#[tokio::test]
+async fn after_a_stale_answer_the_clients_connection_goes_on() {
+    let (origin, proxy) = stored_then(aged(100, "max-age=60"), Reply::hang_up()).await;
+    origin.on("/fine", Reply::fresh("fine"));
+    let mut connection = proxy.connect().await;
+    for _ in 0..2 {
+        assert_eq!(connection.call(proxy.get("/a")).await.text(), "stored");
+        assert_eq!(connection.call(proxy.get("/fine")).await.text(), "fine");
+    }
+}
+
 // RFC 5861 section 4
 #[tokio::test]
 async fn stale_if_error_covers_the_server_errors_that_it_names() {
