@@ -11,7 +11,7 @@ help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start Tidegate with an S3 bucket and an API to play with
-	@scripts/install-deps.sh build
+	@scripts/install-deps.sh run
 	@$(CARGO) build $(CARGO_FLAGS) --release --bin tidegate --example quickstart
 	@exec $${CARGO_TARGET_DIR:-target}/release/examples/quickstart
 

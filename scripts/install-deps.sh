@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what building (`build`) or testing (`test`) Tidegate needs and is missing.
+# Installs what building (`build`), trying (`run`) or testing (`test`) Tidegate needs and is missing.
 #
 # Debian and Ubuntu: by apt-get, with sudo unless run by root; nothing is touched when nothing is missing.
 # Elsewhere: says what to install and exits 1.
@@ -12,19 +12,22 @@ build_tools=(
   "make:make:what cmake drives"
   "cmake:cmake:zlib-ng, which Pingora links"
 )
+run_tools=(
+  "curl:curl:requests to the running daemon"
+)
 test_tools=(
   "redis-server:redis-server:tests of the tier that nodes share"
-  "curl:curl:tests of the running daemon"
 )
 
 usage() {
-  echo "usage: $0 build|test" >&2
+  echo "usage: $0 build|run|test" >&2
   exit 2
 }
 
 case "${1-}" in
   build) tools=("${build_tools[@]}") ;;
-  test) tools=("${build_tools[@]}" "${test_tools[@]}") ;;
+  run) tools=("${build_tools[@]}" "${run_tools[@]}") ;;
+  test) tools=("${build_tools[@]}" "${run_tools[@]}" "${test_tools[@]}") ;;
   *) usage ;;
 esac
 
@@ -49,6 +52,9 @@ fi
 say_what_is_missing() {
   echo "error: $1. Install these and start again:" >&2
   printf '%s\n' "${lines[@]}" >&2
+  if command -v apt-get >/dev/null 2>&1; then
+    echo "As root: apt-get update && apt-get install -y --no-install-recommends ${packages[*]}" >&2
+  fi
   exit 1
 }
 

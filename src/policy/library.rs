@@ -37,6 +37,14 @@ const LONGEST: usize = 256 << 10;
 /// Most names that a normaliser takes.
 const MOST_NAMES: usize = 64;
 
+/// Longest name, and longest argument that is one with blanks around it.
+const LONGEST_NAME: usize = 64;
+const LONGEST_BLANK_NAME: usize = 4 * LONGEST_NAME;
+
+/// Most work of a normaliser that a script calls: its names times the field's bytes, since it can look for each name in
+/// the whole field.
+const MOST_LOOKED_AT: usize = 1 << 20;
+
 fn text<'a>(args: &Args<'a>, i: usize) -> Result<&'a [u8], String> {
     match args.get(i) {
         Given::Text(text) if text.len() > LONGEST => {
@@ -48,22 +56,26 @@ fn text<'a>(args: &Args<'a>, i: usize) -> Result<&'a [u8], String> {
 }
 
 fn names(args: &Args<'_>, what: &str) -> Result<Vec<String>, String> {
-    let mut names = Vec::new();
+    // Before any is looked at: thousands of long arguments would keep the thread for a second.
+    match args.count() {
+        0 => return Err(format!("give at least one {what}")),
+        1..=MOST_NAMES => {}
+        n => return Err(format!("{n} names are more than {MOST_NAMES}")),
+    }
+    let mut names = Vec::with_capacity(args.count());
     for i in 1..=args.count() {
-        let name = text(args, i)?;
-        let name = str::from_utf8(name).ok().map(str::trim).filter(|name| {
-            !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_graphic() && !b",;\"".contains(&b))
+        let name = Some(text(args, i)?).filter(|name| name.len() <= LONGEST_BLANK_NAME);
+        let name = name.and_then(|name| str::from_utf8(name).ok()).map(str::trim).filter(|name| {
+            !name.is_empty()
+                && name.len() <= LONGEST_NAME
+                && name.bytes().all(|b| b.is_ascii_graphic() && !b",;\"".contains(&b))
         });
         match name {
             Some(name) => names.push(name.to_owned()),
             None => return Err(format!("argument {i} is not the name of a {what}")),
         }
     }
-    match names.len() {
-        0 => Err(format!("give at least one {what}")),
-        1..=MOST_NAMES => Ok(names),
-        n => Err(format!("{n} names are more than {MOST_NAMES}")),
-    }
+    Ok(names)
 }
 
 pub(super) fn encodings<'a>(args: &Args<'a>) -> Result<Answer<'a>, String> {
@@ -90,8 +102,13 @@ pub(super) fn cookies<'a>(args: &Args<'a>) -> Result<Answer<'a>, String> {
 pub(super) fn normalized<'a>(normalizer: &Normalizer, args: &Args<'a>) -> Result<Answer<'a>, String> {
     let field = match args.get(2) {
         Given::Nil => None,
-        Given::Text(field) if field.len() <= LONGEST => Some(field),
-        Given::Text(field) => return Err(format!("a field of {} bytes is longer than {LONGEST}", field.len())),
+        Given::Text(field) if field.len() > LONGEST => {
+            return Err(format!("a field of {} bytes is longer than {LONGEST}", field.len()));
+        }
+        Given::Text(field) if field.len().saturating_mul(normalizer.names()) > MOST_LOOKED_AT => {
+            return Err(format!("a field of {} bytes is too long for {} names", field.len(), normalizer.names()));
+        }
+        Given::Text(field) => Some(field),
         other => return Err(format!("a normaliser takes a string or nil, not a {}", other.kind())),
     };
     Ok(normalizer.reduce(field).map_or(Answer::Nil, Answer::Owned))
@@ -136,11 +153,14 @@ pub(super) fn date<'a>(args: &Args<'a>) -> Result<Answer<'a>, String> {
 /// Longest duration of a decision: what a delta-seconds field can carry (RFC 9111 section 1.2.2).
 pub(super) const LONGEST_DURATION: Duration = Duration::from_secs(1 << 31);
 
+/// Longest text of a duration, in bytes: every unit once fits.
+const LONGEST_DURATION_TEXT: usize = 100;
+
 /// `1h30m`, `500ms`, `1d`: numbers with units, or a whole number of seconds.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{:?} is not a duration such as \"90s\" or \"1h30m\"", shorten(text));
     let mut rest = text.trim();
-    if rest.is_empty() {
+    if rest.is_empty() || text.len() > LONGEST_DURATION_TEXT {
         return Err(wrong());
     }
     let mut total = Duration::ZERO;
@@ -197,5 +217,6 @@ mod tests {
         for text in ["", " ", "h", "1", "1x", "-1s", "1.5h", "1h30", "99999999999s", "4294967295y", "1 h", "∞"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+        assert!(parse_duration(&"0s".repeat(51)).is_err());
     }
 }

@@ -43,5 +43,6 @@ pub use engine::{
 pub use error::{ErrorKind, Hook, PolicyError};
 pub use host::{PolicyHost, Reloaded};
 pub use inputs::Input;
+pub use raw::thread_time;
 pub use reload::Watcher;
 pub use set::{Policy, PolicySet};

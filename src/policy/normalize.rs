@@ -50,6 +50,11 @@ impl Normalizer {
         Normalizer { kind: Kind::Cookies, names }
     }
 
+    /// How many names it knows.
+    pub(super) fn names(&self) -> usize {
+        self.names.len()
+    }
+
     /// What the field becomes. `None`: absent.
     pub(super) fn reduce(&self, field: Option<&[u8]>) -> Option<Vec<u8>> {
         let field = field.unwrap_or_default();

@@ -6,13 +6,14 @@
 //! `buffer`, `vector`, `string.pack` and its kin (no use here, more surface).
 //!
 //! The watchdog's interrupt runs between instructions and inside pattern matching, not inside the C loops of the other
-//! library functions. Each of those has a bound here, chosen so that no single call takes more than a few milliseconds,
-//! or gets a safepoint of its own (`table.sort`, `table.find`). What has neither is linear in a string or table that
-//! exists already, with a small factor, and so is bounded by the memory limit: `..`, `string.sub`, `table.clone`,
-//! `table.clear`, `tostring`.
+//! library functions. Each of those has a bound here, chosen so that no single call takes longer than the default limit of
+//! time (`benches/limits.rs` fails if one does), or gets a safepoint of its own (`table.sort`, `table.find`). What has
+//! neither is linear in a string or table that exists already, with a small factor, and so is bounded by the memory
+//! limit: `..`, `string.sub`, `table.clone`, `table.clear`, `tostring`, a number out of a text.
 
 use mlua::{Lua, LuaOptions, StdLib, Value};
 
+use super::library::Given;
 use super::raw::{Args, Machine};
 
 const GLOBALS: &[&str] = &[
@@ -113,10 +114,13 @@ pub(super) enum Bound {
 }
 
 /// Most steps of a pattern without a safepoint: a set such as `[…]` can cost its length for each byte of the subject.
-const MOST_STEPS: usize = 4 << 20;
+const MOST_STEPS: usize = 1 << 20;
 
 /// Most bytes compared by a plain search, which is a `memcmp` at each place.
 const MOST_COMPARED: usize = 32 << 20;
+
+/// Longest text of a plain search: each place costs a call, however short the pattern is.
+const LONGEST_SEARCHED: usize = 512 << 10;
 
 /// Longest text that a function walks byte by byte.
 const LONGEST_TEXT: usize = 1 << 20;
@@ -124,11 +128,17 @@ const LONGEST_TEXT: usize = 1 << 20;
 /// Most bytes that are put into a format, where escaping costs more.
 const LONGEST_FORMATTED: usize = 256 << 10;
 
+/// What an argument of a format counts at least: writing 1e308 with 99 digits behind the point takes 8 µs.
+const LEAST_FORMATTED: usize = 1 << 10;
+
 /// Longest text that may be split, and longest replacement: each byte can cost an allocation.
 const LONGEST_PIECES: usize = 64 << 10;
 
 /// Most elements of a table that a function moves.
 const MOST_ELEMENTS: usize = 100_000;
+
+/// Most elements that are put into one text: a number has to be written out.
+const MOST_PARTS: usize = 25_000;
 
 /// Most values put on the stack at once.
 const MOST_VALUES: usize = 8_000;
@@ -152,6 +162,7 @@ pub(super) const BOUNDED: &[Bounded] = &[
     bounded("utf8", "len", Bound::Text),
     bounded("utf8", "codepoint", Bound::Text),
     bounded("utf8", "offset", Bound::Text),
+    bounded("_G", "tonumber", Bound::Text),
     bounded("table", "concat", Bound::Concat),
     bounded("table", "insert", Bound::Insert),
     bounded("table", "remove", Bound::Remove),
@@ -165,11 +176,20 @@ pub(super) const BOUNDED: &[Bounded] = &[
 #[inline]
 pub(super) fn within(bound: Bound, args: &Args<'_>) -> Result<(), String> {
     match bound {
-        Bound::Find if args.is_true(4) => product(args, MOST_COMPARED),
+        Bound::Find if args.is_true(4) => {
+            product(args, MOST_COMPARED)?;
+            most(args.length_of_text(1), LONGEST_SEARCHED, "bytes to search")
+        }
         Bound::Find | Bound::Pattern => product(args, MOST_STEPS),
         Bound::Replace => {
             product(args, MOST_STEPS)?;
-            most(args.length_of_text(3), LONGEST_PIECES, "bytes of replacement")
+            most(args.length_of_text(3), LONGEST_PIECES, "bytes of replacement")?;
+            // Each `%1` can stand for the whole text.
+            let captures = match args.get(3) {
+                Given::Text(replacement) => replacement.iter().filter(|b| **b == b'%').count(),
+                _ => 0,
+            };
+            most(captures.saturating_mul(args.length_of_text(1)), LONGEST_TEXT, "bytes of captures in the replacement")
         }
         Bound::Split => {
             most(args.length(1), LONGEST_PIECES, "bytes to split")?;
@@ -181,7 +201,8 @@ pub(super) fn within(bound: Bound, args: &Args<'_>) -> Result<(), String> {
             most(args.length(1).saturating_mul(times), LONGEST_TEXT, "bytes of result")
         }
         Bound::Texts => {
-            let sum = (2..=args.count()).map(|i| args.length_of_text(i)).fold(0, usize::saturating_add);
+            let sum =
+                (2..=args.count()).map(|i| args.length_of_text(i).max(LEAST_FORMATTED)).fold(0, usize::saturating_add);
             most(args.length(1), LONGEST_PIECES, "bytes of format")?;
             most(sum, LONGEST_FORMATTED, "bytes")
         }
@@ -189,7 +210,7 @@ pub(super) fn within(bound: Bound, args: &Args<'_>) -> Result<(), String> {
         Bound::Insert if args.count() < 3 => Ok(()),
         Bound::Remove if args.is_last(2) => Ok(()),
         Bound::Insert | Bound::Remove => most(args.length(1), MOST_ELEMENTS, "elements to move"),
-        Bound::Concat => range(args, 3, 4, MOST_ELEMENTS, "elements"),
+        Bound::Concat => range(args, 3, 4, MOST_PARTS, "elements"),
         Bound::Unpack => range(args, 2, 3, MOST_VALUES, "values"),
         Bound::Move => {
             integer(args, 4, 1)?;

@@ -23,7 +23,8 @@ use parking_lot::Mutex;
 
 use super::raw::Interrupt;
 
-/// How often the thread looks. A call is stopped at most two of these (and a scheduling delay) after its limit.
+/// How often the thread looks. A call is stopped at most three of these after its limit, since each half of it ends at a
+/// look, and later if this thread has to wait for a processor.
 const TICK: Duration = Duration::from_millis(1);
 
 /// How long all VMs must be idle before the thread sleeps for good.

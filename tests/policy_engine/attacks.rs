@@ -4,12 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate::config::PolicyLimits;
-use tidegate::policy::{ErrorKind, Policy, PolicyError, call_request, used_memory};
+use tidegate::policy::{ErrorKind, Policy, PolicyError, call_request, thread_time, used_memory};
 
+use crate::costly;
 use crate::support::{Folder, LIMITS, PATIENT, Request, key, load_error, normalized, policy, policy_within, request};
 
 /// Far more than the 5 ms of the limit, because the machines that run this are busy.
 const SOON: Duration = Duration::from_millis(250);
+
+/// Longest processor time of one library call in this build. The limit itself, 5 ms, is for optimised builds, where the
+/// dearest call takes 3 ms; `benches/limits.rs` holds it there. Without optimisation our own functions take about
+/// 15 times as long, 26 ms; Luau's, which are optimised here as well, do not get near.
+const LONG: Duration = Duration::from_millis(50);
 
 fn neighbour() -> Arc<Policy> {
     policy(
@@ -164,6 +170,14 @@ fn searches_that_no_interrupt_stops_are_bounded() {
     refused("tidegate.glob(string.rep(\"*a\", 10000), string.rep(\"a\", 100000))", "is too long for a text");
     refused("req.query:only(string.rep(\"*a\", 500000))", "too long");
     refused("tidegate.decode(string.rep(\"%\", 1000000))", "more than 262144");
+    refused("string.find(string.rep(\"a\", 600000), \"ab\", 1, true)", "bytes to search");
+    refused("tonumber(string.rep(\"z\", 1048577), 36)", "bytes");
+    refused("string.format(string.rep(\"%99.99f\", 300), unpack(table.create(300, 1e308)))", "bytes");
+    refused("string.gsub(string.rep(\"a\", 65536), \".*\", string.rep(\"%0\", 17))", "bytes of captures");
+    refused("table.concat(table.create(25001, 1))", "elements");
+    refused("tidegate.cookies(unpack(table.create(7000, \"a\" .. string.rep(\" \", 262143))))", "more than 64");
+    refused("tidegate.cookies(\"a\" .. string.rep(\" \", 300))", "is not the name of a cookie");
+    refused("tidegate.cookies(\"a\", \"b\", \"c\", \"d\", \"e\")(string.rep(\"a=;\", 87381))", "too long for 5 names");
 }
 
 #[test]
@@ -496,45 +510,21 @@ fn hostile_requests_cannot_break_a_policy() {
 
 #[test]
 fn no_library_call_within_its_bound_takes_long() {
-    for (prepare, call) in [
-        ("local s, p = string.rep(\"a\", 65536), \"[\" .. string.rep(\"b\", 61) .. \"]\"", "string.find(s, p)"),
-        ("local s, p = string.rep(\"a\", 65536), string.rep(\"%b()\", 16)", "string.match(s, p)"),
-        ("local s = string.rep(\"a\", 1048576)", "string.gsub(s, \"a\", \"\", 1000)"),
-        ("local s, p = string.rep(\"a\", 1048576), string.rep(\"a\", 31) .. \"b\"", "string.find(s, p, 1, true)"),
-        ("local s, p = string.rep(\"a\", 16384), string.rep(\"a\", 2000) .. \"b\"", "string.find(s, p, 1, true)"),
-        ("local s, r = string.rep(\"a\", 60), string.rep(\"%1\", 32768)", "string.gsub(s, \"(a)\", r, 1)"),
-        ("local s = string.rep(\"a\", 65536)", "string.split(s, \"\")"),
-        ("local s, p = string.rep(\"a\", 65536), string.rep(\"a\", 500) .. \"b\"", "string.split(s, p)"),
-        ("", "string.rep(\"x\", 1048576)"),
-        ("local s = string.rep(\"a\", 1048576)", "string.upper(s)"),
-        ("local s = string.rep(\"\\0\", 262144)", "string.format(\"%q\", s)"),
-        ("local s = string.rep(\"a\", 1048576)", "utf8.len(s)"),
-        ("local t = table.create(100000, \"abc\")", "table.concat(t, \",\")"),
-        ("local t = {} for i = 99999, 1, -1 do t[i] = i end", "table.insert(t, 1, 0) table.remove(t, 1)"),
-        ("local t = {} for i = 100000, 1, -1 do t[i] = i end", "table.move(t, 1, 100000, 2)"),
-        ("local t = {}", "table.move(t, 1, 100000, 200000)"),
-        ("", "table.create(100000, 1)"),
-        ("local t = table.create(8000, 1)", "select(\"#\", unpack(t))"),
-        ("local s = string.rep(\"a\", 500000)", "return string.byte(s, 1, -1)"),
-        ("local s = string.rep(\" \", 1048576)", "tonumber(s)"),
-        ("local s = string.rep(\"x\", 1048576)", "local u = s .. s .. s .. s"),
-        ("local s, p = string.rep(\"a\", 65536), \"*\" .. string.rep(\"a\", 29) .. \"b\"", "tidegate.glob(p, s)"),
-        ("local s = string.rep(\"%41\", 80000)", "tidegate.decode(s)"),
-        ("local s, n = string.rep(\",br;q=0.1\", 7000), tidegate.encodings(\"br\", \"gzip\")", "n(s)"),
-    ] {
-        let source = format!("{prepare}\nreturn {{ request = function() {call} end }}");
+    for costly in costly::BOUNDED {
         let limits = PolicyLimits { memory: 64 << 20, ..PATIENT };
-        let policy = policy_within(&source, &limits);
-        // The first call loads the policy into this thread's VM.
-        request(&policy).map(drop).or_else(|e| if call.starts_with("return") { Ok(()) } else { Err(e) }).unwrap();
+        let policy = policy_within(&costly.source(), &limits);
+        let query: &'static str = Box::leak(costly.query.0.repeat(costly.query.1).into_boxed_str());
+        let sent = Request { query, ..Request::default() };
+        // The first call loads the policy into this thread's VM. What the hook returns may be no decision.
+        let first = call_request(&policy, &sent.view()).map(drop);
+        assert!(first.as_ref().is_ok() || first.as_ref().is_err_and(|e| e.kind == ErrorKind::Decision), "{first:?}");
         let quickest = (0..3).map(|_| {
-            let start = Instant::now();
-            let _ = request(&policy);
-            start.elapsed()
+            let start = thread_time();
+            let _ = call_request(&policy, &sent.view());
+            thread_time().saturating_sub(start)
         });
         let quickest = quickest.min().unwrap();
-        println!("{quickest:>12.1?} {call}");
-        // Wall time of a debug build: room for a busy machine. 55 ms was seen on one.
-        assert!(quickest < Duration::from_millis(500), "{call} took {quickest:?}");
+        println!("{quickest:>12.1?} {}    {}", costly.call, costly.prepare);
+        assert!(quickest < LONG, "{} took {quickest:?}", costly.call);
     }
 }
