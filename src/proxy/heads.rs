@@ -1,7 +1,7 @@
 //! Decisions carried out on the framework's heads.
 
 use crate::decide::{NotStored, Storing};
-use crate::semantics::fields::remove_hop_by_hop;
+use crate::semantics::fields::{known_codings, remove_hop_by_hop};
 use crate::semantics::update::update_stored;
 use http::{HeaderMap, HeaderName, StatusCode, Version, header};
 use pingora::cache::NoCacheReason;
@@ -29,6 +29,19 @@ pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
         if !framing && !changing {
             response.remove_header(&name);
         }
+    }
+}
+
+/// Forgets transfer codings that mean nothing, and a length that they outranked (RFC 9112 section 6.3).
+pub(super) fn forget_unknown_codings(response: &mut ResponseHeader) {
+    if response.version != Version::HTTP_11 {
+        return;
+    }
+    let Some(known) = known_codings(&response.headers) else { return };
+    response.remove_header(&header::CONTENT_LENGTH);
+    match known {
+        Some(chunked) => drop(response.insert_header(header::TRANSFER_ENCODING, chunked)),
+        None => drop(response.remove_header(&header::TRANSFER_ENCODING)),
     }
 }
 

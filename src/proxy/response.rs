@@ -46,6 +46,7 @@ impl Gate {
         if response.status.is_informational() {
             return Ok(());
         }
+        heads::forget_unknown_codings(response);
         if !heads::is_decoded(response) && session.req_header().version != Version::HTTP_11 {
             // Neither HTTP/1.0 nor HTTP/2 can say what the body was made of.
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a transfer coding for HTTP/1.1 only").into_up());

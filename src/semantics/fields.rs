@@ -1,12 +1,11 @@
 //! Fields that belong to one connection, and fields that every intermediary adds: RFC 9110 sections 6.6.1, 7.6.1 and
 //! 7.6.3, RFC 9111 section 3.1.
 
-use super::cache_control::ResponseControl;
 use super::surrogate::SURROGATE_CONTROL;
 use super::targeted::{self, CDN_CACHE_CONTROL};
 use super::{date, vary};
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// `Cache-Status` (RFC 9211)
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -79,15 +78,6 @@ pub(super) fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     Some(names)
 }
 
-/// Removes what may not be stored: fields of the connection, and fields that `private="…"` or `no-cache="…"` name
-/// (RFC 9111 section 3.1).
-pub fn strip_for_storing(response: &mut HeaderMap, control: &ResponseControl) {
-    for name in control.fields_to_strip() {
-        response.remove(name);
-    }
-    remove_hop_by_hop(response);
-}
-
 /// The fields that a request's `Connection` takes away; `None` if it names nothing beyond the connection's own end.
 ///
 /// They are taken away before anything is decided, since the origin does not see them either: a key made of a field that
@@ -158,6 +148,29 @@ pub fn single_length(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_bytes(length).ok().filter(|_| repeated)
 }
 
+/// What is left of the transfer codings of a response without those that nobody has registered: `chunked`, or none at all;
+/// `None` if they are to stay.
+///
+/// A cache that offers no coding in `TE` must not get any but `chunked` (RFC 9110 section 10.1.4). What comes under the name of
+/// a registered one may be in it. Another name is noise before a body as it is, as it is to every browser; only where
+/// the body ends depends on it (RFC 9112 section 6.3).
+pub fn known_codings(headers: &HeaderMap) -> Option<Option<HeaderValue>> {
+    const REGISTERED: [&[u8]; 5] = [b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"];
+    let lines = headers.get_all(header::TRANSFER_ENCODING).into_iter();
+    let members = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let (mut chunked, mut unknown) = (false, false);
+    for member in members.filter(|member| !member.is_empty()) {
+        let name = member.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let is = |coding: &[u8]| name.eq_ignore_ascii_case(coding);
+        if chunked || REGISTERED.iter().any(|coding| is(coding)) || (is(b"chunked") && name.len() < member.len()) {
+            return None;
+        }
+        chunked = is(b"chunked");
+        unknown |= !chunked;
+    }
+    unknown.then(|| chunked.then(|| HeaderValue::from_static("chunked")))
+}
+
 /// Adds `Date` where it is missing (RFC 9110 section 6.6.1), with the time at which the message arrived.
 pub fn ensure_date(headers: &mut HeaderMap, received: SystemTime) {
     if !headers.contains_key(header::DATE)
@@ -167,16 +180,10 @@ pub fn ensure_date(headers: &mut HeaderMap, received: SystemTime) {
     }
 }
 
-/// Sets `Age` (RFC 9111 section 5.1), in whole seconds.
-pub fn set_age(headers: &mut HeaderMap, age: Duration) {
-    headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{at, headers};
     use super::*;
-    use crate::policy::decision::Overrides;
 
     fn names(headers: &HeaderMap) -> Vec<&str> {
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
@@ -220,19 +227,22 @@ mod tests {
         assert_eq!(names(&fields), ["cache-control", "vary"]);
     }
 
-    // RFC 9111 sections 3.1, 5.2.2.4 and 5.2.2.7
+    // RFC 9112 section 6.3
     #[test]
-    fn fields_of_private_and_no_cache_are_not_stored() {
-        let mut fields = headers(&[
-            ("cache-control", "no-cache=\"a, b\", private=\"set-cookie\", max-age=9"),
-            ("a", "1"),
-            ("b", "2"),
-            ("c", "3"),
-            ("set-cookie", "x"),
-        ]);
-        let control = ResponseControl::of(&fields, Overrides::default());
-        strip_for_storing(&mut fields, &control);
-        assert_eq!(names(&fields), ["c", "cache-control"]);
+    fn a_coding_that_nobody_registered_is_no_coding() {
+        let known = |codings: &str| {
+            let known = known_codings(&headers(&[("transfer-encoding", codings)]));
+            known.map(|left| left.map(|left| left.to_str().unwrap().to_owned()))
+        };
+        for noise in ["foo", "identity", "foo, bar", "x-foo;q=\"1\""] {
+            assert_eq!(known(noise), Some(None), "{noise}");
+        }
+        for framed in ["foo, chunked", "foo,,Chunked ", "identity, chunked"] {
+            assert_eq!(known(framed), Some(Some("chunked".to_owned())), "{framed}");
+        }
+        for kept in ["", "chunked", "GZIP", "gzip, chunked", "foo, gzip", "chunked, foo", "chunked;q=1", "deflate;x"] {
+            assert_eq!(known(kept), None, "{kept}");
+        }
     }
 
     // RFC 9110 section 7.6.3
@@ -288,12 +298,5 @@ mod tests {
         assert_eq!(fields["date"], "Thu, 01 Jan 2026 00:00:00 GMT");
         ensure_date(&mut fields, at(5));
         assert_eq!(fields["date"], "Thu, 01 Jan 2026 00:00:00 GMT");
-    }
-
-    #[test]
-    fn age_has_whole_seconds() {
-        let mut fields = headers(&[("age", "1"), ("age", "2")]);
-        set_age(&mut fields, Duration::from_millis(3999));
-        assert_eq!(fields.get_all("age").iter().collect::<Vec<_>>(), ["3"]);
     }
 }

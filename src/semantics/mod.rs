@@ -12,7 +12,7 @@
 //! [`reuse::may_reuse`] compares its [`freshness::Freshness`] with the client's wishes: serve it, serve it stale, ask
 //! the origin first, or answer 504 because the client wants nothing from further away. Before it is sent,
 //! [`conditional::not_modified`] may turn it into a 304 ([`conditional::not_in_304`]), and
-//! [`range::requested`] into a part of it. [`fields::set_age`] tells how old it is.
+//! [`range::requested`] into a part of it.
 //!
 //! **The origin is asked again** with both validators, by the framework. Its 304 counts if [`update::confirms`] says
 //! so; [`update::update_stored`] merges it, and freshness is computed anew from the merged head. A `HEAD` can do the same
@@ -21,7 +21,7 @@
 //! **A response arrives.** [`cache_control::ResponseControl`] picks the field that decides and sets aside what the policy
 //! overrides, [`freshness::Freshness::of`] computes lifetime and age, [`freshness::Freshness::with_policy_ttl`] lets a
 //! policy replace the lifetime, and [`storable::storable`] says whether to store it, or why not. What is stored goes
-//! through [`fields::strip_for_storing`] and [`fields::ensure_date`]; what is forwarded, through
+//! without the fields that [`cache_control::ResponseControl::fields_to_strip`] names; it and what is forwarded go through
 //! [`fields::remove_hop_by_hop`] and [`fields::via`].
 //!
 //! # Where the standard is answered
@@ -44,7 +44,7 @@
 //! | RFC 9110 15.4.5, 304 | [`conditional::not_in_304`] |
 //! | RFC 9110 15.5.17, 416 | [`range::content_range_of_416`] |
 //! | RFC 9111 3, storing; 3.5, authorization | [`storable::storable`] |
-//! | RFC 9111 3.1, fields not stored | [`fields::strip_for_storing`] |
+//! | RFC 9111 3.1, fields not stored | [`fields::remove_hop_by_hop`], [`cache_control::ResponseControl::fields_to_strip`] |
 //! | RFC 9111 3.2, updating stored fields | [`update::update_stored`] |
 //! | RFC 9111 4, reuse; 5.2.1, requests | [`reuse::may_reuse`], [`reuse::on_miss`] |
 //! | RFC 9111 4.1, variants | [`vary::variance`], [`vary::append_selecting`] |

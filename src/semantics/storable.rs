@@ -86,7 +86,7 @@ impl std::fmt::Display for NotStorable {
 
 /// Whether a complete response may be stored, in the order of RFC 9111 section 3.
 ///
-/// `Ok` still means "without the fields that [`super::fields::strip_for_storing`] removes".
+/// `Ok` still means "without the fields that [`ResponseControl::fields_to_strip`] names".
 pub fn storable(input: &StoreInput<'_>) -> Result<(), NotStorable> {
     let directives = &input.control.directives;
     let overrides = input.control.overrides;
