@@ -7,6 +7,7 @@ use crate::policy::decision::{ResponseDecision, TierName};
 use crate::policy::view::ResponseView;
 use crate::policy::{Policy, PolicyError};
 use crate::semantics::cache_control::ResponseControl;
+use crate::semantics::combine::{KnownPart, asks_for_part, known_part};
 use crate::semantics::freshness::{Freshness, FreshnessInput, LifetimeSource};
 use crate::semantics::storable::{NotStorable, StoreInput, storable};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -62,6 +63,8 @@ pub struct Storing {
     pub tiers: Option<Vec<TierName>>,
     /// Fields that are not stored with it.
     pub strip: Vec<HeaderName>,
+    /// The part that it is; `None` is the whole.
+    pub part: Option<KnownPart>,
 }
 
 /// Why a response is not stored.
@@ -113,8 +116,13 @@ impl NotStored {
 
     /// Whether a reason of that name may not hold for the next request for the same key, so that it is not remembered.
     pub fn is_passing(name: &'static str) -> bool {
-        let of_request =
-            [NotStorable::RequestNoStore, NotStorable::Method, NotStorable::Interim, NotStorable::NotModified];
+        let of_request = [
+            NotStorable::RequestNoStore,
+            NotStorable::Method,
+            NotStorable::Interim,
+            NotStorable::NotModified,
+            NotStorable::Partial,
+        ];
         of_request.iter().any(|rule| rule.as_str() == name)
             || matches!(name, "policy-error" | "server-error" | "unconfirmed")
     }
@@ -169,6 +177,13 @@ fn admit(
         return Err(NotStored::NoTier);
     }
     let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if status == StatusCode::RANGE_NOT_SATISFIABLE && asks_for_part(request.method, request.headers) {
+        // No answer to who asks for the whole, or for another part.
+        return Err(NotStored::Rule(NotStorable::Partial));
+    }
+    // A part is stored if its 200 would be (RFC 9111 section 3.3).
+    let part = known_part(request.method, request.headers, status, response.headers);
+    let status = if part.is_some() { StatusCode::OK } else { status };
     let control = ResponseControl::of(response.headers, wanted.overrides);
     let mut freshness = Freshness::of(&FreshnessInput {
         status,
@@ -196,7 +211,9 @@ fn admit(
         rule => NotStored::Rule(rule),
     })?;
     let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: u64| length > response.max_object) {
+    // A part of what is never kept whole is not worth its place.
+    let complete = part.map(|part| part.complete);
+    if complete.or(length).is_some_and(|length: u64| length > response.max_object) {
         return Err(NotStored::TooLarge);
     }
 
@@ -208,8 +225,13 @@ fn admit(
     let stale_if_error = explicit(wanted.stale_if_error, freshness.stale_if_error);
     // s-maxage says of itself that it implies proxy-revalidate (RFC 9111 section 5.2.2.10), unless a policy set the ttl.
     let strict = must_revalidate || (freshness.s_maxage && freshness.source != LifetimeSource::Policy);
+    let fresh_for = if freshness.no_cache { Duration::ZERO } else { freshness.ttl(response.response_time) };
+    if part.is_some() && fresh_for.is_zero() {
+        // There is no asking whether a part is still good.
+        return Err(NotStored::Rule(NotStorable::NotReusable));
+    }
     Ok(Storing {
-        fresh_for: if freshness.no_cache { Duration::ZERO } else { freshness.ttl(response.response_time) },
+        fresh_for,
         from: freshness.source,
         stale_while_revalidate: explicit(wanted.stale_while_revalidate, freshness.stale_while_revalidate),
         facts: Facts {
@@ -222,6 +244,7 @@ fn admit(
         vary: wanted.vary,
         tiers: wanted.tiers,
         strip: control.fields_to_strip().cloned().collect(),
+        part,
     })
 }
 

@@ -9,6 +9,7 @@ mod uncacheable;
 
 pub use uncacheable::{AUTHORIZED, Uncacheable};
 
+use crate::semantics::range::Spec;
 use http::Extensions;
 use parking_lot::Mutex;
 use pingora::cache::CacheKey;
@@ -23,8 +24,8 @@ use std::time::Duration;
 /// Locks are spread over so many tables, so that requests for different keys do not wait for each other.
 const SHARDS: usize = 64;
 
-/// The id of what is being filled: hash of the key, and of the variant.
-type LockId = (u128, Option<u128>);
+/// The id of what is being filled: hash of the key, of the variant, and the part, if it is one.
+type LockId = (u128, Option<u128>, Option<Spec>);
 
 /// Pingora's lock interface with a bound on waiters.
 #[derive(Debug)]
@@ -46,9 +47,10 @@ thread_local! {
     static SERVED_STALE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Tells permits apart. A lock that was taken over, or a permit that stands for nothing, must not free another's lock.
+/// Tells permits apart, and knows what each is for. A lock that was taken over, or a permit that stands for nothing, must not
+/// free another's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct PermitId(u64);
+struct PermitId(u64, LockId);
 
 impl FillLock {
     /// `age`: how long a fill may take to its first byte before another request may try. `max_waiters`: for each key.
@@ -71,7 +73,7 @@ impl FillLock {
 
     /// Whether the request with that key was turned away just now, on this thread. Answers `true` once.
     pub fn was_turned_away(key: &CacheKey) -> bool {
-        TURNED_AWAY.take() == Some(id_of(key))
+        TURNED_AWAY.take().is_some_and(|(primary, variant, _)| (primary, variant) == whole_id(key))
     }
 
     /// Says whether the request that this thread is about to lock for can do with the stale entry that it found.
@@ -88,16 +90,22 @@ impl FillLock {
         self.shards.get((id.0 as usize ^ id.1.unwrap_or(0) as usize) % SHARDS)
     }
 
-    fn permit(&self, stale_writer: bool) -> (WritePermit, LockStub) {
+    fn permit(&self, id: LockId, stale_writer: bool) -> (WritePermit, LockStub) {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut extensions = Extensions::new();
-        extensions.insert(PermitId(NEXT.fetch_add(1, Ordering::Relaxed)));
+        extensions.insert(PermitId(NEXT.fetch_add(1, Ordering::Relaxed), id));
         WritePermit::new(self.age(), stale_writer, extensions)
     }
 }
 
-fn id_of(key: &CacheKey) -> LockId {
+fn whole_id(key: &CacheKey) -> (u128, Option<u128>) {
     (u128::from_be_bytes(key.primary_bin()), key.variance_bin().map(u128::from_be_bytes))
+}
+
+/// What a request is about to fill. An entry that is asked about again is fetched whole, whatever part of it is wanted.
+fn id_of(key: &CacheKey, stale_writer: bool) -> LockId {
+    let (primary, variant) = whole_id(key);
+    (primary, variant, key.extensions.get::<Spec>().copied().filter(|_| !stale_writer))
 }
 
 /// The permit and the table hold one reference each; every other one is a waiter's.
@@ -107,11 +115,11 @@ fn waiters_of(stub: &LockStub) -> usize {
 
 impl CacheKeyLock for FillLock {
     fn lock(&self, key: &CacheKey, stale_writer: bool) -> Locked {
-        let id = id_of(key);
+        let id = id_of(key, stale_writer);
         // What an earlier request left there is not about this one.
         TURNED_AWAY.set(None);
         let never_waits = SERVED_STALE.take() && stale_writer;
-        let Some(shard) = self.shard(&id) else { return Locked::Write(self.permit(stale_writer).0) };
+        let Some(shard) = self.shard(&id) else { return Locked::Write(self.permit(id, stale_writer).0) };
         let mut locks = shard.lock();
         if let Some(stub) = locks.get(&id) {
             let given_up = matches!(stub.0.lock_status(), LockStatus::Dangling | LockStatus::AgeTimeout);
@@ -121,19 +129,21 @@ impl CacheKeyLock for FillLock {
                     return Locked::Read(stub.read_lock());
                 }
                 TURNED_AWAY.set(Some(id));
-                return Locked::Write(self.permit(stale_writer).0);
+                return Locked::Write(self.permit(id, stale_writer).0);
             }
         }
-        let (permit, stub) = self.permit(stale_writer);
+        let (permit, stub) = self.permit(id, stale_writer);
         locks.insert(id, stub);
         Locked::Write(permit)
     }
 
-    fn release(&self, key: &CacheKey, mut permit: WritePermit, reason: LockStatus) {
-        let id = id_of(key);
-        if let Some(shard) = self.shard(&id) {
+    fn release(&self, _key: &CacheKey, mut permit: WritePermit, reason: LockStatus) {
+        // The permit knows what it is for: a key does not say whether it was about a part.
+        if let Some(&PermitId(number, id)) = permit.extensions().get::<PermitId>()
+            && let Some(shard) = self.shard(&id)
+        {
             let mut locks = shard.lock();
-            let mine = permit.extensions().get::<PermitId>();
+            let mine = Some(&PermitId(number, id));
             if locks.get(&id).is_some_and(|stub| stub.extensions().get::<PermitId>() == mine) {
                 locks.remove(&id);
             }

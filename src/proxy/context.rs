@@ -1,5 +1,6 @@
 //! What is known about a request, filled in order, ending in an outcome.
 
+use super::partial::Completion;
 use super::site::Site;
 use crate::decide::{self, Facts, RequestVerdict, Target};
 use crate::outcome::{Account, Fault, ForwardReason, Outcome, StaleReason};
@@ -50,6 +51,8 @@ pub struct Context {
     pub origin_micros: Option<u64>,
     /// What it answered.
     pub origin_status: Option<u16>,
+    /// The rest of a response of which parts are stored.
+    pub completion: Option<Completion>,
     /// The fields of a 304 that it answered.
     pub validated: Option<http::HeaderMap>,
     /// That 304 was about another response than the one stored.
@@ -125,6 +128,7 @@ impl Context {
             asked: None,
             origin_micros: None,
             origin_status: None,
+            completion: None,
             validated: None,
             unconfirmed: false,
             not_stored: None,

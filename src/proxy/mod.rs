@@ -8,6 +8,7 @@
 //! | is the entry still good | `cache_hit_filter`, `should_serve_stale` | [`stored`] |
 //! | one fill per key | `CacheKeyLock::lock` | [`crate::lock`] |
 //! | origin | `upstream_peer`, `upstream_request_filter` | [`upstream`] |
+//! | parts put together | `upstream_response_filter`, `upstream_response_body_filter` | [`partial`] |
 //! | admission | `response_cache_filter` | [`stored`], [`crate::decide`] |
 //! | response | `response_filter` | [`response`] |
 //! | account | `logging` | [`account`] |
@@ -19,6 +20,7 @@ pub mod context;
 mod failures;
 pub mod fault;
 mod heads;
+mod partial;
 mod policies;
 pub mod prediction;
 pub mod prompt;
@@ -285,7 +287,18 @@ impl ProxyHttp for Hooks {
         ctx: &mut Box<Context>,
     ) -> Result<()> {
         self.receive_from_origin(session, response, ctx);
-        Ok(())
+        partial::complete(response, ctx)
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Box<Context>,
+    ) -> Result<Option<Duration>> {
+        partial::complete_body(body, end_of_stream, ctx)?;
+        Ok(None)
     }
 
     fn response_cache_filter(

@@ -13,14 +13,14 @@ use crate::outcome::{Account, BypassReason, CACHE_NAME, ForwardReason, Outcome, 
 use crate::policy::Hook;
 use crate::policy::decision::TierName;
 use crate::policy::view::CacheView;
-use crate::semantics::range::{MOST_PARTS, Requested, requested};
+use crate::semantics::range::{ByteRange, Requested, requested};
 use crate::semantics::update::confirms;
 use crate::store::adapter::FillHit;
 use crate::telemetry::metrics;
 use http::{HeaderName, StatusCode, Version, header};
 use pingora::cache::{CachePhase, NoCacheReason};
 use pingora::http::ResponseHeader;
-use pingora::proxy::{RangeType, Session, range_header_filter};
+use pingora::proxy::{MultiRangeInfo, RangeType, Session};
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -175,17 +175,41 @@ pub(super) fn frame_for_the_client(session: &mut Session, response: &mut Respons
 
 /// Which part of a response the client gets. RFC 9110 section 14.2 is asked first: a `HEAD` has no ranges, a weak tag in
 /// `If-Range` holds for nothing, and too many parts are all of it.
-pub(super) fn range_of(session: &Session, response: &mut ResponseHeader) -> RangeType {
-    let request = session.req_header();
+///
+/// Without a length nothing can be cut, and a 206 that the origin sent is what the client asked for.
+pub(super) fn range_of(session: &mut Session, response: &mut ResponseHeader) -> RangeType {
     let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let wanted = length.map(|length| {
-        requested(&request.method, &request.headers, response.status, &response.headers, length, clock::now())
-    });
-    if response.status == StatusCode::OK && wanted == Some(Requested::Whole) {
-        let _ = response.insert_header(header::ACCEPT_RANGES, "bytes");
-        return RangeType::None;
-    }
-    range_header_filter(request, response, Some(MOST_PARTS + 1))
+    let Some(length) = length.filter(|_| response.status == StatusCode::OK) else { return RangeType::None };
+    let request = session.req_header();
+    let wanted = requested(&request.method, &request.headers, response.status, &response.headers, length, clock::now());
+    let cut = match wanted {
+        Requested::Whole => response.insert_header(header::ACCEPT_RANGES, "bytes").map(|()| RangeType::None),
+        Requested::Part(range) => heads::part(response, range, length).map(|()| RangeType::Single(positions(range))),
+        Requested::Parts(mut ranges) => {
+            if !reads_in_any_order(session) {
+                ranges.sort_unstable_by_key(|range| range.first);
+            }
+            let parts = MultiRangeInfo::new(ranges.into_iter().map(positions).collect());
+            heads::parts(response, parts, length).map(RangeType::Multi)
+        }
+        Requested::Unsatisfiable => heads::no_such_part(response, length).map(|()| RangeType::Invalid),
+    };
+    // A head that takes no more fields is sent as it is, and so is the body.
+    cut.unwrap_or(RangeType::None)
+}
+
+/// As the framework counts them. No body in memory is longer than a usize.
+fn positions(range: ByteRange) -> std::ops::Range<usize> {
+    range.first as usize..range.last as usize + 1
+}
+
+/// Whether the body is read from what is stored, where one can go back, and not while it comes.
+fn reads_in_any_order(session: &mut Session) -> bool {
+    let stored = matches!(
+        session.cache.phase(),
+        CachePhase::Hit | CachePhase::Stale | CachePhase::StaleUpdating | CachePhase::Revalidated
+    );
+    stored && session.cache.hit_handler().can_seek_multipart()
 }
 
 /// Lets the fill go on while the client that began it takes its time, so that its followers need not wait for it.

@@ -4,6 +4,7 @@ use super::Gate;
 use super::context::{Context, Found};
 use super::failures;
 use super::heads;
+use super::partial;
 use super::prompt::PromptStream;
 use crate::clock;
 use crate::config::OnError;
@@ -15,11 +16,11 @@ use crate::outcome::{ForwardReason, StaleReason};
 use crate::policy::Hook;
 use crate::policy::decision::TierName;
 use crate::policy::view::EntryView;
-use crate::semantics::range::received_part;
+use crate::semantics::range::Spec;
 use crate::store::adapter::{FillHit, StoredHit, Updates};
-use http::StatusCode;
+use crate::store::entry::{Body, Entry};
+use crate::store::partial::{Filling, Parts};
 use pingora::cache::key::HashBinary;
-use pingora::cache::predictor::CacheablePredictor;
 use pingora::cache::{CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, ErrorSource, ErrorType};
@@ -72,11 +73,21 @@ impl Gate {
         ctx.found = Some(found);
         ctx.forward = None;
         ctx.stale = None;
+        ctx.completion = None;
+        let part = part_found(hit);
         FillLock::will_be_served_stale(
             judged.verdict == HitVerdict::Serve
+                && part.is_none()
                 && !is_fresh
                 && may_revalidate_behind(meta, ctx.found.as_ref().map(|found| &*found.facts)),
         );
+        match part {
+            Some(PartFound::Fill) => return partial::judge_fill(judged.verdict, is_fresh, ctx),
+            Some(PartFound::Entry(entry, parts)) => {
+                return partial::judge(session, meta.response_header(), entry, parts, judged.verdict, is_fresh, ctx);
+            }
+            None => {}
+        }
         match judged.verdict {
             HitVerdict::Serve => None,
             HitVerdict::ServeStale => {
@@ -139,19 +150,6 @@ impl Gate {
         let timed = failures::time(policy, Hook::Response);
         let decided = decide::response(&site.bucket, policy, verdict, &view, &answer);
         drop(timed);
-        if session.cache.bypassing()
-            && head.status == StatusCode::PARTIAL_CONTENT
-            && received_part(&head.headers).is_some_and(|part| part.complete.is_some_and(|n| n <= answer.max_object))
-            && let Some(key) = session.cache.maybe_cache_key()
-        {
-            // A key that was found uncacheable once, and of which clients want parts only, would be fetched in parts for
-            // ever. If the whole may be stored, the next request fetches the whole.
-            let whole = decide::Response { status: StatusCode::OK.as_u16(), ..answer };
-            let may_be_stored = decide::response(&site.bucket, policy, verdict, &view, &whole).action;
-            if matches!(may_be_stored, ResponseAction::Store(_)) {
-                self.prediction.mark_cacheable(key);
-            }
-        }
         if ctx.debug {
             ctx.response_told = Some((ResponsePart::of(&decided, &head.headers), decided.error.clone()));
         }
@@ -177,6 +175,11 @@ impl Gate {
                 );
                 meta.set_epoch_override(now.checked_sub(storing.facts.initial_age).unwrap_or(now));
                 meta.extensions_mut().insert(Arc::new(storing.facts));
+                if let Some(part) = storing.part {
+                    let key = session.cache.maybe_cache_key();
+                    let asked = key.and_then(|key| key.extensions.get::<Spec>().copied());
+                    meta.extensions_mut().insert(Filling { asked, part });
+                }
                 if let Some(found) = ctx.found.as_ref().filter(|_| ctx.validated.is_some()) {
                     meta.extensions_mut().insert(Updates(found.facts.clone()));
                 }
@@ -193,6 +196,26 @@ fn may_revalidate_behind(meta: &CacheMeta, facts: Option<&Facts>) -> bool {
 
 fn whole_seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// A part that was found.
+enum PartFound<'a> {
+    /// On its way.
+    Fill,
+    /// Stored.
+    Entry(&'a Arc<Entry>, &'a Parts),
+}
+
+fn part_found(hit: &HitHandler) -> Option<PartFound<'_>> {
+    if let Some(stored) = hit.as_any().downcast_ref::<StoredHit>() {
+        let entry = stored.entry();
+        return match &entry.body {
+            Body::Parts(parts) => Some(PartFound::Entry(entry, parts)),
+            Body::Whole(_) => None,
+        };
+    }
+    let fill = hit.as_any().downcast_ref::<FillHit>()?.fill();
+    fill.head.filling().map(|_| PartFound::Fill)
 }
 
 fn look_at(meta: &CacheMeta, hit: &mut HitHandler, ctx: &Context) -> Option<Found> {

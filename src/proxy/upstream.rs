@@ -160,6 +160,7 @@ impl Gate {
                 }
             }
         }
+        self.ask_for_part(session, request, ctx)?;
         if let Some(signer) = &upstream.signer {
             return sign(signer, request, ctx);
         }

@@ -1,7 +1,11 @@
 //! What is stored: a parsed head, a body, and what was decided about them.
 
+use super::partial::{Filling, Parts};
 use crate::decide::Facts;
+use crate::semantics::combine::{combined_head, head_of_whole};
+use crate::semantics::range::Spec;
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use pingora::cache::CacheMeta;
 use pingora::http::ResponseHeader;
 use std::sync::Arc;
@@ -30,6 +34,8 @@ pub struct StoredHead {
     stale_while_revalidate: u32,
     stale_limit: u32,
     variance: Option<[u8; 16]>,
+    /// The part that it announces; `None` is the whole.
+    filling: Option<Filling>,
 }
 
 impl StoredHead {
@@ -43,6 +49,7 @@ impl StoredHead {
             stale_while_revalidate: meta.stale_while_revalidate_sec(),
             stale_limit: meta.stale_if_error_sec(),
             variance: meta.variance(),
+            filling: meta.extensions().get::<Filling>().copied(),
         }
     }
 
@@ -63,20 +70,104 @@ impl StoredHead {
     }
 
     /// The fields.
-    pub fn headers(&self) -> &http::HeaderMap {
+    pub fn headers(&self) -> &HeaderMap {
         &self.header.headers
+    }
+
+    /// The part that it announces; `None` is the whole.
+    pub fn filling(&self) -> Option<Filling> {
+        self.filling
+    }
+
+    /// Whether its fill answers a request that would ask the origin for this part, or for the whole.
+    pub fn answers(&self, wanted: Option<Spec>) -> bool {
+        self.filling.is_none_or(|filling| wanted.is_some() && filling.asked == wanted)
+    }
+
+    /// The head that the whole would have had.
+    pub fn of_whole(&self, complete: u64) -> StoredHead {
+        self.with_fields(&head_of_whole(self.headers(), complete))
+    }
+
+    /// This one after a part came with the head `new`, which says how long both are fresh.
+    pub fn combined(&self, new: &StoredHead, complete: u64, now: SystemTime) -> StoredHead {
+        let fields = combined_head(self.headers(), new.headers(), complete, now);
+        // Its variants stay: it is the same response.
+        StoredHead { since: self.since, ..new.with_fields(&fields) }
+    }
+
+    fn with_fields(&self, fields: &HeaderMap) -> StoredHead {
+        let header = match ResponseHeader::build_no_case(StatusCode::OK, Some(fields.len())) {
+            Ok(mut header) => {
+                header.set_version(self.header.version);
+                for (name, value) in fields {
+                    let _ = header.append_header(name, value.clone());
+                }
+                header
+            }
+            Err(_) => self.header.clone(),
+        };
+        StoredHead { header, filling: None, ..*self }
     }
 }
 
-/// A complete stored response. Sealed by construction: only a fill that ended as its framing promised becomes one.
+/// The content of an entry.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// Some parts.
+    Parts(Parts),
+}
+
+impl Body {
+    /// Bytes that are here.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        match self {
+            Body::Whole(bytes) => bytes.len(),
+            Body::Parts(parts) => parts.held(),
+        }
+    }
+
+    /// Bytes of the whole.
+    pub fn complete(&self) -> u64 {
+        match self {
+            Body::Whole(bytes) => bytes.len() as u64,
+            Body::Parts(parts) => parts.complete(),
+        }
+    }
+
+    /// Bytes from `start` on, and none from `end` on: as many as are in one piece. `None`: there is no such byte here.
+    pub fn at(&self, start: u64, end: u64) -> Option<Bytes> {
+        match self {
+            Body::Whole(bytes) => {
+                let start = usize::try_from(start).ok()?;
+                let end = usize::try_from(end).map_or(bytes.len(), |end| end.min(bytes.len()));
+                (start < end).then(|| bytes.slice(start..end))
+            }
+            Body::Parts(parts) => parts.at(start, end),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Body::Whole(bytes) => bytes.len(),
+            Body::Parts(parts) => parts.weight(),
+        }
+    }
+}
+
+/// A stored response, or parts of one under the head that the whole would have. Sealed by construction: only a fill that
+/// ended as its framing promised becomes one.
 #[derive(Debug)]
 pub struct Entry {
     /// The full key, compared on every read.
     pub key: Box<[u8]>,
     /// Head and freshness, parsed.
     pub head: Arc<StoredHead>,
-    /// The whole body.
-    pub body: Bytes,
+    /// The content.
+    pub body: Body,
     /// What was decided about it.
     pub facts: Arc<Facts>,
     hits: AtomicU64,
@@ -90,8 +181,13 @@ const FIXED_COST: usize = 640;
 const FIELD_COST: usize = 112;
 
 impl Entry {
-    /// Puts the pieces together.
+    /// A complete one.
     pub fn new(key: Box<[u8]>, head: Arc<StoredHead>, body: Bytes, facts: Arc<Facts>) -> Self {
+        Entry::of(key, head, Body::Whole(body), facts)
+    }
+
+    /// Puts the pieces together.
+    pub fn of(key: Box<[u8]>, head: Arc<StoredHead>, body: Body, facts: Arc<Facts>) -> Self {
         Entry { key, head, body, facts, hits: AtomicU64::new(0) }
     }
 
@@ -115,6 +211,6 @@ impl Entry {
         let head: usize =
             self.head.headers().iter().map(|(name, value)| FIELD_COST + name.as_str().len() + value.len()).sum();
         let tags: usize = self.facts.tags.iter().map(|tag| size_of::<String>() + tag.len()).sum();
-        FIXED_COST + self.key.len() + head + tags + self.body.len()
+        FIXED_COST + self.key.len() + head + tags + self.body.weight()
     }
 }
