@@ -53,6 +53,9 @@ pub struct Context {
     pub origin_status: Option<u16>,
     /// The rest of a response of which parts are stored.
     pub completion: Option<Completion>,
+    /// Since when the response is stored of which it fetches a part, or the whole: its variants are not to be taken for
+    /// older ones.
+    pub stored_since: Option<SystemTime>,
     /// The fields of a 304 that it answered.
     pub validated: Option<http::HeaderMap>,
     /// That 304 was about another response than the one stored.
@@ -129,6 +132,7 @@ impl Context {
             origin_micros: None,
             origin_status: None,
             completion: None,
+            stored_since: None,
             validated: None,
             unconfirmed: false,
             not_stored: None,

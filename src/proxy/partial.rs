@@ -18,7 +18,7 @@ use crate::store::partial::Parts;
 use crate::telemetry::metrics;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, Method, StatusCode, header};
-use pingora::cache::{CachePhase, ForcedFreshness};
+use pingora::cache::{CacheMeta, CachePhase, ForcedFreshness};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, ErrorSource, ErrorType, Result};
 use pingora::proxy::Session;
@@ -62,13 +62,14 @@ pub(super) fn answers(parts: &Parts, request: &RequestHeader, head: &ResponseHea
 /// answer is fetched.
 pub(super) fn judge(
     session: &Session,
-    head: &ResponseHeader,
+    meta: &CacheMeta,
     entry: &Arc<Entry>,
     parts: &Parts,
     judged: HitVerdict,
     is_fresh: bool,
     ctx: &mut Context,
 ) -> Option<ForcedFreshness> {
+    let head = meta.response_header();
     let answers = answers(parts, session.req_header(), head);
     match judged {
         HitVerdict::Serve if is_fresh && answers => return None,
@@ -80,8 +81,11 @@ pub(super) fn judge(
     }
     ctx.forward = Some(reason_to_fetch(judged, is_fresh));
     let asks_for_part = session.cache.maybe_cache_key().is_some_and(|key| key.extensions.get::<Spec>().is_some());
-    if judged != HitVerdict::Miss
-        && !asks_for_part
+    if judged == HitVerdict::Miss {
+        return Some(ForcedFreshness::ForceMiss);
+    }
+    ctx.stored_since = Some(meta.provenance());
+    if !asks_for_part
         && strong_tag(&head.headers).is_some()
         && let Some(span) = parts.missing()
     {
@@ -187,10 +191,13 @@ pub(super) fn complete_body(body: &mut Option<Bytes>, is_end: bool, ctx: &mut Co
         return Ok(());
     };
     let came = body.take().unwrap_or_default();
-    let too_much = || Error::explain(ErrorType::InvalidHTTPHeader, "the origin sent a part of another length");
-    *left = left.checked_sub(came.len() as u64).ok_or_else(too_much)?;
+    let other_length = || {
+        let what = "the origin sent a part of another length than it said";
+        Error::create(ErrorType::InvalidHTTPHeader, ErrorSource::Upstream, Some(what.into()), None)
+    };
+    *left = left.checked_sub(came.len() as u64).ok_or_else(other_length)?;
     if is_end && *left > 0 {
-        return Err(too_much());
+        return Err(other_length());
     }
     let before = std::mem::take(before);
     let after = if is_end { std::mem::take(after) } else { Bytes::new() };

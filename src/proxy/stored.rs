@@ -26,7 +26,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, ErrorSource, ErrorType};
 use pingora::proxy::Session;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 impl Gate {
     /// What to do with an entry that was found.
@@ -74,6 +74,7 @@ impl Gate {
         ctx.forward = None;
         ctx.stale = None;
         ctx.completion = None;
+        ctx.stored_since = None;
         let part = part_found(hit);
         FillLock::will_be_served_stale(
             judged.verdict == HitVerdict::Serve
@@ -84,7 +85,7 @@ impl Gate {
         match part {
             Some(PartFound::Fill) => return partial::judge_fill(judged.verdict, is_fresh, ctx),
             Some(PartFound::Entry(entry, parts)) => {
-                return partial::judge(session, meta.response_header(), entry, parts, judged.verdict, is_fresh, ctx);
+                return partial::judge(session, meta, entry, parts, judged.verdict, is_fresh, ctx);
             }
             None => {}
         }
@@ -166,9 +167,10 @@ impl Gate {
                 ctx.not_stored = None;
                 heads::dress(&storing, &mut head);
                 let stale_limit = storing.facts.stale_if_error.max(storing.facts.stale_on_disconnect);
+                let since = self.stored_since(session, ctx).unwrap_or(now);
                 let mut meta = CacheMeta::new(
                     now + storing.fresh_for,
-                    now,
+                    since,
                     whole_seconds(storing.stale_while_revalidate),
                     whole_seconds(stale_limit),
                     head,
@@ -186,6 +188,14 @@ impl Gate {
                 RespCacheable::Cacheable(meta)
             }
         }
+    }
+}
+
+impl Gate {
+    /// Since when what this request fetches is stored in part, if it still is.
+    fn stored_since(&self, session: &Session, ctx: &Context) -> Option<SystemTime> {
+        let (key, found) = (session.cache.maybe_cache_key()?, ctx.found.as_ref()?);
+        ctx.stored_since.filter(|_| self.store.still_holds(key, &found.facts))
     }
 }
 

@@ -91,9 +91,7 @@ impl StoredHead {
 
     /// This one after a part came with the head `new`, which says how long both are fresh.
     pub fn combined(&self, new: &StoredHead, complete: u64, now: SystemTime) -> StoredHead {
-        let fields = combined_head(self.headers(), new.headers(), complete, now);
-        // Its variants stay: it is the same response.
-        StoredHead { since: self.since, ..new.with_fields(&fields) }
+        new.with_fields(&combined_head(self.headers(), new.headers(), complete, now))
     }
 
     fn with_fields(&self, fields: &HeaderMap) -> StoredHead {

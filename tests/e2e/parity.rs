@@ -208,8 +208,10 @@ const RESPONSE_FIELDS: [(&str, &str); 27] = [
     ("location", "/elsewhere"),
 ];
 
-const STATUSES: [u16; 22] =
-    [200, 200, 200, 200, 200, 200, 200, 200, 200, 203, 204, 206, 300, 301, 302, 308, 403, 404, 410, 500, 503, 599];
+const STATUSES: [u16; 24] = [
+    200, 200, 200, 200, 200, 200, 200, 200, 200, 203, 204, 206, 206, 206, 300, 301, 302, 308, 403, 404, 410, 500, 503,
+    599,
+];
 
 /// One request, and what the origin answers to it.
 #[derive(Debug)]
@@ -265,6 +267,13 @@ impl Case {
         let length = if rng.u8(..8) == 0 { MAX_OBJECT + 1 } else { rng.usize(..64) };
         let status = *rng.choice(STATUSES.iter()).unwrap();
         let length = if status == 204 { 0 } else { length };
+        if status == 206 && length > 1 && rng.u8(..4) > 0 {
+            // A part that says where it belongs, most often to who asked for it.
+            response.push(("content-range", format!("bytes 0-{}/{}", length - 1, length + rng.usize(..64))));
+            if rng.u8(..4) > 0 && fields.iter().all(|(name, _)| *name != "range") {
+                fields.push(("range", "bytes=0-1".to_owned()));
+            }
+        }
         let chunked = status != 204 && rng.u8(..4) == 0;
         Case { method, host, target, fields, body, status, response, length, chunked }
     }
