@@ -84,6 +84,10 @@ impl Gate {
         if response.status.is_informational() {
             return;
         }
+        if response.status == StatusCode::NOT_MODIFIED {
+            // Of the 206 that was not sent.
+            response.remove_header(&header::CONTENT_RANGE);
+        }
         let (outcome, account) = what_happened(session, ctx);
         let stored = session.cache.maybe_cache_meta();
         let from_store = !matches!(outcome, Outcome::Miss(_) | Outcome::Bypass(_) | Outcome::Error(_));
@@ -179,7 +183,9 @@ pub(super) fn frame_for_the_client(session: &mut Session, response: &mut Respons
 /// Without a length nothing can be cut, and a 206 that the origin sent is what the client asked for.
 pub(super) fn range_of(session: &mut Session, response: &mut ResponseHeader) -> RangeType {
     let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let Some(length) = length.filter(|_| response.status == StatusCode::OK) else { return RangeType::None };
+    // No body is as long as half of what can be counted; who says so has to be able to add to it.
+    let length = length.filter(|length| response.status == StatusCode::OK && *length <= u64::MAX / 2);
+    let Some(length) = length else { return RangeType::None };
     let request = session.req_header();
     let wanted = requested(&request.method, &request.headers, response.status, &response.headers, length, clock::now());
     let cut = match wanted {

@@ -164,7 +164,7 @@ impl Spec {
     }
 
     /// The part of a content of `length` bytes; `None` if there is none.
-    fn within(self, length: u64) -> Option<ByteRange> {
+    pub fn within(self, length: u64) -> Option<ByteRange> {
         let end = length.checked_sub(1)?;
         match self {
             Spec::From(first, _) if first > end => None,

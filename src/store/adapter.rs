@@ -68,7 +68,10 @@ pub struct Updates(pub Arc<Facts>);
 impl Storage for Store {
     async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
         let id = id_of(key);
-        if let Some(fill) = self.joinable_fill(&id, key.primary_key(), part_of(key)) {
+        let part = part_of(key);
+        if let Some(fill) = self.joinable_fill(&id, key.primary_key(), part)
+            && (part.is_none() || self.at_hand(&id, key.primary_key(), part).is_none())
+        {
             return Ok(Some((fill.head.to_meta(), Box::new(FillHit::new(fill.reader(false))))));
         }
         let Some(entry) = self.memory.get(&id, key.primary_key()) else {
@@ -348,7 +351,7 @@ impl HandleMiss for FillWriter {
             Ok(Filled::Whole(body)) => {
                 let size = body.len();
                 // Kept before the fill ends, so that no lookup in between finds neither.
-                if let Some(filling) = self.fill.head.filling() {
+                if let Some(filling) = self.fill.head.filling().copied() {
                     self.store.keep_part(self.id, &self.fill, filling, body);
                 } else {
                     let (key, head) = (self.fill.key.clone(), self.fill.head.clone());

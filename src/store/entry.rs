@@ -34,8 +34,8 @@ pub struct StoredHead {
     stale_while_revalidate: u32,
     stale_limit: u32,
     variance: Option<[u8; 16]>,
-    /// The part that it announces; `None` is the whole.
-    filling: Option<Filling>,
+    /// The part that it announces; `None` is the whole. Boxed, because most are, and all take the place.
+    filling: Option<Box<Filling>>,
 }
 
 impl StoredHead {
@@ -49,7 +49,7 @@ impl StoredHead {
             stale_while_revalidate: meta.stale_while_revalidate_sec(),
             stale_limit: meta.stale_if_error_sec(),
             variance: meta.variance(),
-            filling: meta.extensions().get::<Filling>().copied(),
+            filling: meta.extensions().get::<Filling>().copied().map(Box::new),
         }
     }
 
@@ -74,14 +74,19 @@ impl StoredHead {
         &self.header.headers
     }
 
+    /// Whether it is fresh.
+    pub fn is_fresh(&self, now: SystemTime) -> bool {
+        now <= self.fresh_until
+    }
+
     /// The part that it announces; `None` is the whole.
-    pub fn filling(&self) -> Option<Filling> {
-        self.filling
+    pub fn filling(&self) -> Option<&Filling> {
+        self.filling.as_deref()
     }
 
     /// Whether its fill answers a request that would ask the origin for this part, or for the whole.
     pub fn answers(&self, wanted: Option<Spec>) -> bool {
-        self.filling.is_none_or(|filling| wanted.is_some() && filling.asked == wanted)
+        self.filling().is_none_or(|filling| wanted.is_some() && filling.asked == wanted)
     }
 
     /// The head that the whole would have had.
@@ -105,7 +110,16 @@ impl StoredHead {
             }
             Err(_) => self.header.clone(),
         };
-        StoredHead { header, filling: None, ..*self }
+        StoredHead {
+            header,
+            fresh_until: self.fresh_until,
+            since: self.since,
+            epoch: self.epoch,
+            stale_while_revalidate: self.stale_while_revalidate,
+            stale_limit: self.stale_limit,
+            variance: self.variance,
+            filling: None,
+        }
     }
 }
 

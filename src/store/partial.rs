@@ -73,7 +73,6 @@ impl Parts {
     /// These and one more. What was here already stays, so that only the new bytes are looked at.
     #[must_use]
     pub fn with(&self, first: u64, bytes: Bytes) -> Self {
-        let mut parts = self.clone();
         let new = Piece { first, bytes };
         let end = new.end().min(self.complete);
         let mut at = first;
@@ -89,8 +88,12 @@ impl Parts {
             at = at.max(old.end());
         }
         added.extend(keep(&new, at, end));
-        parts.pieces.extend(added);
-        parts.pieces.sort_by_key(|piece| piece.first);
+        // No place for more: with the next part comes a list of its own.
+        let mut pieces = Vec::with_capacity(self.pieces.len() + added.len());
+        pieces.extend(self.pieces.iter().cloned());
+        pieces.extend(added);
+        pieces.sort_by_key(|piece| piece.first);
+        let mut parts = Parts { complete: self.complete, pieces };
         parts.bound();
         parts
     }
@@ -115,6 +118,7 @@ impl Parts {
             joined.truncate(MOST_PIECES / 2);
             joined.sort_by_key(|piece| piece.first);
         }
+        joined.shrink_to_fit();
         self.pieces = joined;
     }
 
@@ -196,6 +200,14 @@ fn join(run: &mut Vec<Piece>) -> Option<Piece> {
 }
 
 impl Store {
+    /// The entry that has the part and is fresh, although more is on its way: what is here need not be waited for.
+    pub(super) fn at_hand(&self, id: &EntryId, key: &[u8], part: Option<Spec>) -> Option<Arc<Entry>> {
+        let entry = self.memory.get(id, key)?;
+        let Body::Parts(parts) = &entry.body else { return None };
+        let range = part?.within(parts.complete())?;
+        (parts.covers(range) && entry.head.is_fresh(clock::now())).then_some(entry)
+    }
+
     /// Keeps the part that a fill brought, together with what is stored, or instead of it.
     pub(super) fn keep_part(&self, id: EntryId, fill: &Fill, filled: Filling, bytes: Bytes) {
         let part = filled.part;

@@ -297,6 +297,16 @@ async fn a_stored_part_answers_a_head_and_a_condition() {
 }
 
 #[tokio::test]
+async fn a_304_says_nothing_of_the_part_that_was_not_sent() {
+    let (_origin, proxy) = both().await;
+    for hit in [false, true] {
+        let response = range(&proxy, "bytes=2-4").header("if-none-match", TAG).await;
+        assert_eq!((response.status, response.header("content-range"), response.is_hit()), (304, None, hit));
+    }
+    assert_part(&range(&proxy, "bytes=2-4").await, "bytes 2-4/10", "234");
+}
+
+#[tokio::test]
 async fn a_part_without_a_validator_answers_for_itself() {
     let origin = Origin::start().await;
     origin.on_fn("/a", |seen| match seen.header("range") {
@@ -544,12 +554,52 @@ async fn who_asks_for_everything_by_a_range_completes_it_too() {
 }
 
 #[tokio::test]
+async fn a_head_that_wants_a_new_answer_completes_the_whole() {
+    let (origin, proxy) = both().await;
+    range(&proxy, "bytes=5-9").await;
+    let head = proxy.call("HEAD", "/a").header("cache-control", "no-cache").await;
+    assert_eq!((head.status, head.header("content-length").as_deref()), (200, Some("10")));
+    assert_eq!(head.header("content-range"), None);
+    // What it fetched is kept once it is there.
+    let follower = proxy.get("/a").await;
+    assert_whole(&follower);
+    assert_eq!(ranges_seen(&origin), ["bytes=5-9", "bytes=0-4"]);
+    assert_eq!(origin.last("/a").method, "GET");
+}
+
+#[tokio::test]
+async fn a_part_that_is_stored_does_not_wait_for_the_whole() {
+    let origin = Origin::start().await;
+    let gate = Gate::closed();
+    origin.on_fn("/a", {
+        let gate = gate.clone();
+        move |seen| match seen.header("if-range") {
+            Some(_) => Reply::status(206)
+                .piece("0")
+                .hold(&gate)
+                .piece("123456")
+                .header("content-range", "bytes 0-6/10")
+                .header("cache-control", "max-age=60")
+                .header("etag", TAG),
+            None => by_the_book(seen.header("range"), None, TAG),
+        }
+    });
+    let proxy = Proxy::plain(&origin).await;
+    range(&proxy, "bytes=7-9").await;
+    let mut slow = proxy.get("/a").open().await;
+    slow.read_until("0").await;
+    let part = range(&proxy, "bytes=8-9").await;
+    assert_part(&part, "bytes 8-9/10", "89");
+    assert!(part.is_hit());
+    gate.open();
+    assert_whole(&slow.rest().await);
+}
+
+#[tokio::test]
 async fn what_is_stored_is_sent_before_the_rest_has_come() {
     let origin = origin().await;
     let gate = Gate::closed();
     let proxy = Proxy::plain(&origin).await;
-    range(&proxy, "bytes=0-").await;
-    // A whole one now; start again with a part of another path.
     origin.on_fn("/b", {
         let gate = gate.clone();
         move |seen| match seen.header("range").as_deref() {
@@ -842,6 +892,33 @@ async fn clients_with_the_same_range_share_one_request() {
         assert_part(&one.await.unwrap(), "bytes 2-4/10", "234");
     }
     assert_eq!(origin.count("/a"), 1);
+}
+
+#[tokio::test]
+async fn too_many_clients_with_the_same_range_are_turned_away() {
+    let origin = Origin::start().await;
+    let gate = Gate::closed();
+    origin.on_fn("/a", {
+        let gate = gate.clone();
+        move |seen| {
+            let (first, last) = asked(&seen.header("range").unwrap());
+            part(first, last).header("etag", TAG).after(&gate)
+        }
+    });
+    let proxy = Proxy::builder(&origin).set("cache.lock.max_waiters", "1").start().await;
+    let first = range(&proxy, "bytes=2-4").spawn();
+    origin.wait_for_requests("/a", 1).await;
+    let second = range(&proxy, "bytes=2-4").spawn();
+    proxy.wait_for_waiters(1).await;
+    assert_eq!(range(&proxy, "bytes=2-4").await.status, 503);
+    // Who wants something else is not one of them.
+    let other = range(&proxy, "bytes=5-6").spawn();
+    origin.wait_for_requests("/a", 2).await;
+    gate.open();
+    for one in [first, second] {
+        assert_part(&one.await.unwrap(), "bytes 2-4/10", "234");
+    }
+    assert_part(&other.await.unwrap(), "bytes 5-6/10", "56");
 }
 
 #[tokio::test]
