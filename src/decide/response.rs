@@ -141,8 +141,16 @@ pub fn response(
     }
     let mut wanted = ResponseDecision::default();
     let mut failed = None;
+    let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let part = known_part(request.method, request.headers, status, response.headers);
     if let Some(policy) = policy {
-        let view = ResponseView { status: response.status, headers: response.headers };
+        // A part is kept as its whole would be, so a policy that says how to keep a 200 has said it of its parts as well:
+        // what they vary on, above all. `Content-Range` tells those that want to know.
+        let whole = part.map(|part| with_length(response.headers, part.complete));
+        let view = match &whole {
+            Some(headers) => ResponseView { status: StatusCode::OK.as_u16(), headers },
+            None => ResponseView { status: response.status, headers: response.headers },
+        };
         match crate::policy::call_response(policy, &request.view(bucket, &verdict.normalized), &view) {
             Ok(decision) => wanted = decision,
             Err(error) => {
@@ -157,11 +165,17 @@ pub fn response(
             }
         }
     }
-    let action = match admit(bucket, wanted, request, response) {
+    let action = match admit(bucket, wanted, request, response, status, part) {
         Ok(storing) => ResponseAction::Store(Box::new(storing)),
         Err(reason) => ResponseAction::Pass(reason),
     };
     ResponseVerdict { action, error: failed }
+}
+
+fn with_length(headers: &HeaderMap, length: u64) -> HeaderMap {
+    let mut headers = headers.clone();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers
 }
 
 fn admit(
@@ -169,6 +183,8 @@ fn admit(
     wanted: ResponseDecision,
     request: &Request<'_>,
     response: &Response<'_>,
+    status: StatusCode,
+    part: Option<KnownPart>,
 ) -> Result<Storing, NotStored> {
     if let Some(reason) = wanted.decline {
         return Err(NotStored::Policy(reason));
@@ -176,13 +192,11 @@ fn admit(
     if wanted.tiers.as_ref().is_some_and(|tiers| !tiers.contains(&TierName::Memory)) {
         return Err(NotStored::NoTier);
     }
-    let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if status == StatusCode::RANGE_NOT_SATISFIABLE && asks_for_part(request.method, request.headers) {
         // No answer to who asks for the whole, or for another part.
         return Err(NotStored::Rule(NotStorable::Partial));
     }
     // A part is stored if its 200 would be (RFC 9111 section 3.3).
-    let part = known_part(request.method, request.headers, status, response.headers);
     let status = if part.is_some() { StatusCode::OK } else { status };
     let control = ResponseControl::of(response.headers, wanted.overrides);
     let mut freshness = Freshness::of(&FreshnessInput {
@@ -227,8 +241,8 @@ fn admit(
     let strict = must_revalidate || (freshness.s_maxage && freshness.source != LifetimeSource::Policy);
     let fresh_for = if freshness.no_cache { Duration::ZERO } else { freshness.ttl(response.response_time) };
     if part.is_some() && fresh_for.is_zero() {
-        // There is no asking whether a part is still good.
-        return Err(NotStored::Rule(NotStorable::NotReusable));
+        // There is no asking whether a part is still good, as there is for the whole.
+        return Err(NotStored::Rule(NotStorable::Partial));
     }
     Ok(Storing {
         fresh_for,

@@ -20,7 +20,7 @@ pub mod context;
 mod failures;
 pub mod fault;
 mod heads;
-mod partial;
+pub mod partial;
 mod policies;
 pub mod prediction;
 pub mod prompt;
@@ -42,6 +42,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use context::Context;
 use http::{Version, header};
+use partial::FetchedWhole;
 use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -71,6 +72,8 @@ pub struct Gate {
     pub lock: &'static FillLock,
     /// Keys that are not worth waiting for.
     pub prediction: &'static Prediction,
+    /// Keys of which no parts are fetched.
+    pub fetched_whole: FetchedWhole,
     /// Where each request is logged.
     pub access_log: ArcSwap<Option<AccessLog>>,
     /// Requests under way.
@@ -95,6 +98,7 @@ impl Gate {
             store,
             lock,
             prediction: leak(Prediction { uncacheable, store }),
+            fetched_whole: FetchedWhole::default(),
             access_log: ArcSwap::from_pointee(access_log),
             active: Arc::default(),
         })

@@ -11,14 +11,15 @@ use super::context::Context;
 use crate::clock;
 use crate::decide::{self, HitVerdict};
 use crate::outcome::{ForwardReason, StaleReason};
-use crate::semantics::combine::{combined_head, same_representation, strong_tag};
+use crate::semantics::combine::{combined_head, known_part, same_representation, strong_tag};
 use crate::semantics::range::{ByteRange, Requested, Spec, received_part, requested};
 use crate::store::entry::{Body, Entry};
 use crate::store::partial::Parts;
 use crate::telemetry::metrics;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, Method, StatusCode, header};
-use pingora::cache::{CacheMeta, CachePhase, ForcedFreshness};
+use pingora::cache::predictor::{CacheablePredictor, Predictor};
+use pingora::cache::{CacheKey, CacheMeta, CachePhase, ForcedFreshness, NoCacheReason};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, ErrorSource, ErrorType, Result};
 use pingora::proxy::Session;
@@ -58,40 +59,79 @@ pub(super) fn answers(parts: &Parts, request: &RequestHeader, head: &ResponseHea
     }
 }
 
-/// What to do with an entry of which only parts are stored. Parts are never asked about by themselves: what they cannot
-/// answer is fetched.
-pub(super) fn judge(
-    session: &Session,
-    meta: &CacheMeta,
-    entry: &Arc<Entry>,
-    parts: &Parts,
-    judged: HitVerdict,
-    is_fresh: bool,
-    ctx: &mut Context,
-) -> Option<ForcedFreshness> {
-    let head = meta.response_header();
-    let answers = answers(parts, session.req_header(), head);
-    match judged {
-        HitVerdict::Serve if is_fresh && answers => return None,
-        HitVerdict::ServeStale if answers => {
-            ctx.stale = Some(StaleReason::MaxStale);
-            return Some(ForcedFreshness::ForceFresh);
+/// Keys whose parts are not worth it: never fresh, or not to be put together. They are fetched whole, as it is possible to
+/// ask whether a whole is still good, and as it answers every part. About 16,000 keys, the least recently found forgotten first.
+pub struct FetchedWhole(Predictor<64>);
+
+impl Default for FetchedWhole {
+    fn default() -> Self {
+        FetchedWhole(Predictor::new(256, None))
+    }
+}
+
+impl FetchedWhole {
+    /// Whether the origin is asked for a part of it.
+    pub(super) fn allows_parts(&self, key: &CacheKey) -> bool {
+        self.0.cacheable_prediction(key)
+    }
+
+    fn remember(&self, key: &CacheKey) {
+        self.0.mark_uncacheable(key, NoCacheReason::OriginNotCache);
+    }
+}
+
+impl Gate {
+    /// What to do with an entry of which only parts are stored. Parts are never asked about by themselves: what they cannot
+    /// answer is fetched.
+    #[expect(clippy::too_many_arguments, reason = "what the hook was given, and what was decided")]
+    pub(super) fn judge_part(
+        &self,
+        session: &Session,
+        meta: &CacheMeta,
+        entry: &Arc<Entry>,
+        parts: &Parts,
+        judged: HitVerdict,
+        is_fresh: bool,
+        ctx: &mut Context,
+    ) -> Option<ForcedFreshness> {
+        let head = meta.response_header();
+        let answers = answers(parts, session.req_header(), head);
+        match judged {
+            HitVerdict::Serve if is_fresh && answers => return None,
+            HitVerdict::ServeStale if answers => {
+                ctx.stale = Some(StaleReason::MaxStale);
+                return Some(ForcedFreshness::ForceFresh);
+            }
+            _ => {}
         }
-        _ => {}
+        ctx.forward = Some(reason_to_fetch(judged, is_fresh));
+        if judged == HitVerdict::Miss {
+            return Some(ForcedFreshness::ForceMiss);
+        }
+        ctx.stored_since = Some(meta.provenance());
+        if let Some(key) = session.cache.maybe_cache_key() {
+            if strong_tag(&head.headers).is_none() {
+                // Each part would take the place of the one before, for ever.
+                self.fetched_whole.remember(key);
+            } else if let (None, Some(span)) = (key.extensions.get::<Spec>(), parts.missing()) {
+                ctx.completion = Some(Completion { entry: entry.clone(), span, stage: Stage::Planned });
+            }
+        }
+        Some(ForcedFreshness::ForceMiss)
     }
-    ctx.forward = Some(reason_to_fetch(judged, is_fresh));
-    let asks_for_part = session.cache.maybe_cache_key().is_some_and(|key| key.extensions.get::<Spec>().is_some());
-    if judged == HitVerdict::Miss {
-        return Some(ForcedFreshness::ForceMiss);
+
+    /// A part was not kept. If its whole may be, the next request fetches that.
+    pub(super) fn part_is_not_kept(&self, session: &Session, response: &ResponseHeader) {
+        let request = session.req_header();
+        let known = known_part(&request.method, &request.headers, response.status, &response.headers);
+        if let (Some(_), Some(key)) = (known, session.cache.maybe_cache_key()) {
+            self.fetched_whole.remember(key);
+            if session.cache.bypassing() {
+                // It was found uncacheable once, and its clients may want nothing but parts.
+                self.prediction.mark_cacheable(key);
+            }
+        }
     }
-    ctx.stored_since = Some(meta.provenance());
-    if !asks_for_part
-        && strong_tag(&head.headers).is_some()
-        && let Some(span) = parts.missing()
-    {
-        ctx.completion = Some(Completion { entry: entry.clone(), span, stage: Stage::Planned });
-    }
-    Some(ForcedFreshness::ForceMiss)
 }
 
 /// What to do with the fill of a part, which is as new as it can be unless the client or its origin want more than that.

@@ -138,7 +138,8 @@ impl Gate {
         let mut cache_key = CacheKey::new(key.as_bytes(), if authorized { AUTHORIZED } else { "" });
         cache_key.set_primary_bin_override(key.hash().to_be_bytes());
         let request = session.req_header();
-        if let Some(part) = forwarded(&request.method, &request.headers) {
+        let part = forwarded(&request.method, &request.headers);
+        if let Some(part) = part.filter(|_| self.fetched_whole.allows_parts(&cache_key)) {
             // Lock, lookup and the request to the origin find it there.
             cache_key.extensions.insert(part);
         }

@@ -17,6 +17,7 @@ use crate::policy::Hook;
 use crate::policy::decision::TierName;
 use crate::policy::view::EntryView;
 use crate::semantics::range::Spec;
+use crate::semantics::storable::NotStorable;
 use crate::store::adapter::{FillHit, StoredHit, Updates};
 use crate::store::entry::{Body, Entry};
 use crate::store::partial::{Filling, Parts};
@@ -85,7 +86,7 @@ impl Gate {
         match part {
             Some(PartFound::Fill) => return partial::judge_fill(judged.verdict, is_fresh, ctx),
             Some(PartFound::Entry(entry, parts)) => {
-                return partial::judge(session, meta, entry, parts, judged.verdict, is_fresh, ctx);
+                return self.judge_part(session, meta, entry, parts, judged.verdict, is_fresh, ctx);
             }
             None => {}
         }
@@ -160,6 +161,9 @@ impl Gate {
         self.note_inputs(ctx);
         match decided.action {
             ResponseAction::Pass(reason) => {
+                if reason == NotStored::Rule(NotStorable::Partial) {
+                    self.part_is_not_kept(session, &head);
+                }
                 ctx.not_stored = Some(reason.to_string());
                 RespCacheable::Uncacheable(heads::no_cache_reason(&reason))
             }

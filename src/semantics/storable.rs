@@ -35,7 +35,8 @@ pub enum NotStorable {
     Interim,
     /// A 304 updates a stored response and is none itself.
     NotModified,
-    /// It is about a part, in a way that cannot be stored: a 206 that was not asked for or says not where it belongs, a 416.
+    /// It is about a part, in a way that cannot be kept: a 206 that was not asked for, says not where it belongs, or is
+    /// never fresh; a 416.
     Partial,
     /// `must-understand` on a status that this cache does not know.
     NotUnderstood,

@@ -319,12 +319,38 @@ async fn a_part_without_a_validator_answers_for_itself() {
     assert_part(&inside, "bytes 3-4/10", "34");
     assert!(inside.is_hit());
     // Nothing says that another part is of the same content, so it takes the place of the first one.
-    assert_part(&range(&proxy, "bytes=7-8").await, "bytes 7-8/10", "78");
-    assert!(!range(&proxy, "bytes=3-4").await.is_hit());
-    let whole = proxy.get("/a").await;
-    assert_whole(&whole);
-    assert_eq!(whole.cache_status().fwd(), "partial");
-    assert_eq!(ranges_seen(&origin), ["bytes=2-6", "bytes=7-8", "bytes=3-4", "-"]);
+    let second = range(&proxy, "bytes=7-8").await;
+    assert_part(&second, "bytes 7-8/10", "78");
+    assert_eq!(second.cache_status().fwd(), "partial");
+    // Before that goes on for ever, the whole is fetched.
+    let third = range(&proxy, "bytes=3-4").await;
+    assert_part(&third, "bytes 3-4/10", "34");
+    assert_eq!(third.cache_status().fwd(), "partial");
+    assert_eq!(ranges_seen(&origin), ["bytes=2-6", "bytes=7-8", "-"]);
+    assert!(proxy.get("/a").await.is_hit());
+}
+
+#[tokio::test]
+async fn what_is_asked_about_before_each_use_is_fetched_whole() {
+    let origin = Origin::start().await;
+    origin.on_fn("/a", |seen| match seen.header("range") {
+        Some(range) => {
+            let (first, last) = asked(&range);
+            let reply = Reply::status(206).piece(&BODY[first..=last]).header("etag", TAG);
+            reply.header("content-range", &format!("bytes {first}-{last}/10")).header("cache-control", "no-cache")
+        }
+        None => Reply::ok(BODY).header("cache-control", "no-cache").etag(TAG),
+    });
+    let proxy = Proxy::plain(&origin).await;
+    let first = range(&proxy, "bytes=2-4").await;
+    assert_part(&first, "bytes 2-4/10", "234");
+    assert_eq!((first.cache_status().stored, first.cache_status().detail()), (false, "partial"));
+    assert_part(&range(&proxy, "bytes=2-4").await, "bytes 2-4/10", "234");
+    // A whole can be asked about.
+    let third = range(&proxy, "bytes=5-6").await;
+    assert_part(&third, "bytes 5-6/10", "56");
+    assert_eq!(third.cache_status().fwd_status, Some(304));
+    assert_eq!(ranges_seen(&origin), ["bytes=2-4", "-", "-"]);
 }
 
 #[tokio::test]
@@ -993,27 +1019,50 @@ async fn a_part_that_a_change_overtook_is_served_and_not_stored() {
     assert!(!range(&proxy, "bytes=2-4").await.is_hit());
 }
 
-// A policy sees the head as it came.
+// RFC 9111 section 3.3: a part is kept as its whole would be. What a policy says of a 200, its variants above all, holds.
 #[tokio::test]
-async fn a_policy_decides_about_a_part_as_it_came() {
-    let origin = origin().await;
+async fn a_policy_decides_about_a_part_as_about_its_whole() {
+    let origin = Origin::start().await;
+    origin.on_fn("/a", |seen| match seen.header("range") {
+        Some(range) => {
+            let (first, last) = asked(&range);
+            let reply = Reply::status(206).piece(&BODY[first..=last]).header("etag", TAG);
+            reply.header("content-range", &format!("bytes {first}-{last}/10"))
+        }
+        None => Reply::ok(BODY).header("etag", TAG),
+    });
     let policy = r#"return {
         response = function(req, res)
-            if res.status == 206 then return { ttl = 60, tags = { res.headers["content-range"] } } end
-            return { store = false, reason = "not a part" }
+            if res.status == 200 and res.content_length == 10 then
+                return { ttl = if res.headers["content-range"] then 60 else 600, vary = "x-kind" }
+            end
+            return { store = false }
         end,
         deliver = function(req, res, cache) return { headers = { ["x-seen"] = tostring(res.status) } } end,
     }"#;
     let proxy = Proxy::with_policy(&origin, policy).await;
-    for hit in [false, true] {
+    let ask = |kind: &'static str, asked: &'static str| range(&proxy, asked).header("x-kind", kind);
+    for (kind, asked, hit) in [("a", "bytes=2-4", false), ("b", "bytes=2-4", false), ("a", "bytes=3-4", true)] {
+        let response = ask(kind, asked).await;
+        assert_eq!((response.status, response.is_hit()), (206, hit), "{kind} {asked}");
+        assert_eq!(response.header("x-seen").as_deref(), Some("206"));
+    }
+    assert!((55..=60).contains(&ask("b", "bytes=4-4").await.cache_status().ttl.unwrap()));
+    assert_whole(&proxy.get("/a").header("x-kind", "a").await);
+    let hit = proxy.get("/a").header("x-kind", "a").await;
+    assert!((595..=600).contains(&hit.cache_status().ttl.unwrap()), "{:?}", hit.cache_status());
+}
+
+#[tokio::test]
+async fn a_policy_that_keeps_the_whole_out_keeps_its_parts_out() {
+    let origin = origin().await;
+    let policy = r#"return { response = function() return { store = false, reason = "too personal" } end }"#;
+    let proxy = Proxy::with_policy(&origin, policy).await;
+    for n in 1..3 {
         let response = range(&proxy, "bytes=2-4").await;
         assert_part(&response, "bytes 2-4/10", "234");
-        assert_eq!((response.is_hit(), response.header("x-seen").as_deref()), (hit, Some("206")));
+        assert_eq!((response.cache_status().detail(), origin.count("/a")), ("too personal", n));
     }
-    // Put together, it is a 200 to the policy as to the client.
-    let whole = proxy.get("/a").await;
-    assert_whole(&whole);
-    assert_eq!(whole.cache_status().detail(), "not a part");
 }
 
 // A real object store.
