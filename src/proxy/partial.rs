@@ -187,7 +187,10 @@ pub(super) fn complete(response: &mut ResponseHeader, ctx: &mut Context) -> Resu
     let Completion { entry, span, .. } = &completion;
     match response.status {
         StatusCode::PARTIAL_CONTENT => {}
-        StatusCode::RANGE_NOT_SATISFIABLE => return ask_again(ctx),
+        // About the condition, or the span, and not about what the client asked for.
+        StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::NOT_MODIFIED | StatusCode::PRECONDITION_FAILED => {
+            return ask_again(ctx);
+        }
         // It has changed (200), or something else happened that is news for who asks for the whole as well.
         _ => return Ok(()),
     }

@@ -8,6 +8,7 @@ use super::date;
 use super::range::{ByteRange, received_part};
 use super::update::update_stored;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::cmp::Ordering;
 use std::time::SystemTime;
 
 /// A part that can be kept: where it belongs, and in how much.
@@ -64,22 +65,37 @@ pub fn same_representation(one: &HeaderMap, other: &HeaderMap) -> bool {
 /// What becomes of a stored response when a part comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Combination {
-    /// The two are parts of one.
+    /// The two are parts of one, and the newer part has the newer head.
     Together,
+    /// The two are parts of one, but this part was long on its way: the stored head is the newer one.
+    Inside,
     /// The part takes its place.
     Instead,
-    /// It is newer than the part, which was long on its way.
+    /// It is better than the part.
     Neither,
 }
 
-/// Compares a stored response with a part that came; each is a head and the length of the whole.
-pub fn combination(stored: (&HeaderMap, u64), part: (&HeaderMap, u64), now: SystemTime) -> Combination {
-    let made = |headers: &HeaderMap| headers.get(header::DATE).and_then(|date| date::parse(date.as_bytes(), now));
-    if same_representation(stored.0, part.0) && stored.1 == part.1 {
-        return Combination::Together;
+/// A stored response, or a part that came.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// Its head.
+    pub headers: &'a HeaderMap,
+    /// Length of the whole.
+    pub complete: u64,
+    /// All of it is there.
+    pub whole: bool,
+}
+
+/// Compares a stored response with a part that came. A whole is given up only for what is newer.
+pub fn combination(stored: Side<'_>, part: Side<'_>, now: SystemTime) -> Combination {
+    let made = |side: Side<'_>| date::parse(side.headers.get(header::DATE)?.as_bytes(), now);
+    let age = made(stored).zip(made(part)).map_or(Ordering::Less, |(stored, part)| stored.cmp(&part));
+    if same_representation(stored.headers, part.headers) && stored.complete == part.complete {
+        return if age == Ordering::Greater { Combination::Inside } else { Combination::Together };
     }
-    match (made(stored.0), made(part.0)) {
-        (Some(stored), Some(part)) if stored > part => Combination::Neither,
+    match age {
+        Ordering::Greater => Combination::Neither,
+        Ordering::Equal if stored.whole => Combination::Neither,
         _ => Combination::Instead,
     }
 }

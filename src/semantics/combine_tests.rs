@@ -36,12 +36,19 @@ fn a_part_of_a_whole_of_unknown_length_is_not_known() {
     assert_eq!(known(&Method::GET, &asked, StatusCode::PARTIAL_CONTENT, &several), None);
 }
 
+fn side(headers: &HeaderMap, complete: u64) -> Side<'_> {
+    Side { headers, complete, whole: false }
+}
+
 // RFC 9111 section 3.4
 #[test]
 fn parts_with_the_same_strong_tag_and_length_belong_together() {
-    let (one, other) = (headers(&[("etag", "\"1\"")]), headers(&[("etag", "\"1\""), ("date", &date_at(5))]));
-    assert_eq!(combination((&one, 10), (&other, 10), at(0)), Combination::Together);
-    assert_eq!(combination((&one, 10), (&other, 11), at(0)), Combination::Instead);
+    let one = headers(&[("etag", "\"1\""), ("date", &date_at(4))]);
+    let other = headers(&[("etag", "\"1\""), ("date", &date_at(5))]);
+    assert_eq!(combination(side(&one, 10), side(&other, 10), at(9)), Combination::Together);
+    assert_eq!(combination(side(&one, 10), side(&one, 10), at(9)), Combination::Together);
+    assert_eq!(combination(side(&other, 10), side(&one, 10), at(9)), Combination::Inside);
+    assert_eq!(combination(side(&one, 10), side(&other, 11), at(9)), Combination::Instead);
 }
 
 #[test]
@@ -57,16 +64,25 @@ fn nothing_but_the_same_strong_tag_combines() {
         (vec![], vec![]),
     ] {
         let (stored, part) = (headers(&stored), headers(&part));
-        assert_eq!(combination((&stored, 10), (&part, 10), at(0)), Combination::Instead, "{stored:?} {part:?}");
+        let found = combination(side(&stored, 10), side(&part, 10), at(0));
+        assert_eq!(found, Combination::Instead, "{stored:?} {part:?}");
     }
 }
 
 #[test]
 fn a_part_that_was_long_on_its_way_does_not_replace_what_is_newer() {
     let (newer, older) = (headers(&[("date", &date_at(5))]), headers(&[("date", &date_at(4))]));
-    assert_eq!(combination((&newer, 10), (&older, 10), at(9)), Combination::Neither);
-    assert_eq!(combination((&older, 10), (&newer, 10), at(9)), Combination::Instead);
-    assert_eq!(combination((&newer, 10), (&newer, 10), at(9)), Combination::Instead);
+    assert_eq!(combination(side(&newer, 10), side(&older, 10), at(9)), Combination::Neither);
+    assert_eq!(combination(side(&older, 10), side(&newer, 10), at(9)), Combination::Instead);
+    assert_eq!(combination(side(&newer, 10), side(&newer, 10), at(9)), Combination::Instead);
+}
+
+#[test]
+fn a_whole_is_given_up_only_for_what_is_newer() {
+    let (newer, older) = (headers(&[("date", &date_at(5))]), headers(&[("date", &date_at(4))]));
+    let whole = |headers| Side { whole: true, ..side(headers, 10) };
+    assert_eq!(combination(whole(&newer), side(&newer, 10), at(9)), Combination::Neither);
+    assert_eq!(combination(whole(&older), side(&newer, 10), at(9)), Combination::Instead);
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl StoredHead {
         &self.header.headers
     }
 
+    /// The hash of the request's values that it varies on.
+    pub fn variance(&self) -> Option<[u8; 16]> {
+        self.variance
+    }
+
     /// Whether it is fresh.
     pub fn is_fresh(&self, now: SystemTime) -> bool {
         now <= self.fresh_until
@@ -159,6 +164,14 @@ impl Body {
                 (start < end).then(|| bytes.slice(start..end))
             }
             Body::Parts(parts) => parts.at(start, end),
+        }
+    }
+
+    /// This and a part of the same content.
+    pub fn with(&self, first: u64, bytes: Bytes) -> Body {
+        match self {
+            Body::Whole(whole) => Body::Whole(whole.clone()),
+            Body::Parts(parts) => parts.with(first, bytes).into_body(),
         }
     }
 

@@ -5,10 +5,10 @@
 //! [`crate::semantics::combine`].
 
 use super::Store;
-use super::entry::{Body, Entry, EntryId, StoredHead};
+use super::entry::{Body, Entry, EntryId};
 use super::fill::Fill;
 use crate::clock;
-use crate::semantics::combine::{Combination, KnownPart, combination};
+use crate::semantics::combine::{Combination, KnownPart, Side, combination};
 use crate::semantics::range::{ByteRange, Spec};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
@@ -163,6 +163,11 @@ impl Parts {
         joined.freeze()
     }
 
+    /// As the content of an entry: the whole, once it is there.
+    pub fn into_body(self) -> Body {
+        self.whole().map_or_else(|| Body::Parts(self), Body::Whole)
+    }
+
     /// The whole response, once it is there.
     pub fn whole(&self) -> Option<Bytes> {
         match self.pieces.as_slice() {
@@ -222,31 +227,30 @@ impl Store {
         }
         let now = clock::now();
         let head = fill.head.of_whole(part.complete);
-        let stored = self.memory.get(&id, &fill.key);
-        let compared = stored.map(|entry| {
-            let whole = (entry.head.headers(), entry.body.complete());
-            (combination(whole, (head.headers(), part.complete), now), entry)
+        // What lookups start from is taken by another variant when what the origin varies on changes.
+        let stored = self.memory.get(&id, &fill.key).filter(|stored| stored.head.variance() == head.variance());
+        let new = Side { headers: head.headers(), complete: part.complete, whole: false };
+        let found = stored.as_ref().map(|stored| {
+            let whole = matches!(stored.body, Body::Whole(_));
+            combination(Side { headers: stored.head.headers(), complete: stored.body.complete(), whole }, new, now)
         });
-        let entry = match compared {
-            Some((Combination::Neither, _)) => return,
-            Some((Combination::Together, stored)) => {
-                let head = Arc::new(stored.head.combined(&head, part.complete, now));
-                match &stored.body {
-                    Body::Whole(_) => stored.with_head(head, fill.facts.clone()),
-                    Body::Parts(parts) => entry_of(fill, head, parts.with(part.range.first, bytes)),
-                }
+        let (head, facts, body) = match (found, stored) {
+            (Some(Combination::Neither), _) => return,
+            (Some(Combination::Together), Some(stored)) => {
+                let head = stored.head.combined(&head, part.complete, now);
+                (Arc::new(head), fill.facts.clone(), stored.body.with(part.range.first, bytes))
             }
-            Some((Combination::Instead, _)) | None => {
-                entry_of(fill, Arc::new(head), Parts::new(part.complete, part.range.first, bytes))
+            (Some(Combination::Inside), Some(stored)) => {
+                (stored.head.clone(), stored.facts.clone(), stored.body.with(part.range.first, bytes))
             }
+            _ => (Arc::new(head), fill.facts.clone(), Parts::new(part.complete, part.range.first, bytes).into_body()),
         };
-        self.memory.insert(id, Arc::new(entry));
+        self.memory.insert(id, Arc::new(Entry::of(fill.key.clone(), head, body, facts)));
+        // Looked at afterwards as well: whoever outdates it from now on also removes what is kept.
+        if !fill.is_current() {
+            self.memory.remove(&id);
+        }
     }
-}
-
-fn entry_of(fill: &Fill, head: Arc<StoredHead>, parts: Parts) -> Entry {
-    let body = parts.whole().map_or_else(|| Body::Parts(parts), Body::Whole);
-    Entry::of(fill.key.clone(), head, body, fill.facts.clone())
 }
 
 #[cfg(test)]
