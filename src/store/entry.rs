@@ -221,6 +221,12 @@ impl Entry {
         Entry { key: self.key.clone(), head, body: self.body.clone(), facts, hits: AtomicU64::new(self.hits()) }
     }
 
+    /// The same, served so often already.
+    #[must_use]
+    pub fn with_hits(self, hits: u64) -> Self {
+        Entry { hits: AtomicU64::new(hits), ..self }
+    }
+
     /// How often it was served.
     pub fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)

@@ -234,6 +234,7 @@ impl Store {
             let whole = matches!(stored.body, Body::Whole(_));
             combination(Side { headers: stored.head.headers(), complete: stored.body.complete(), whole }, new, now)
         });
+        let hits = stored.as_ref().map_or(0, |stored| stored.hits());
         let (head, facts, body) = match (found, stored) {
             (Some(Combination::Neither), _) => return,
             (Some(Combination::Together), Some(stored)) => {
@@ -245,7 +246,9 @@ impl Store {
             }
             _ => (Arc::new(head), fill.facts.clone(), Parts::new(part.complete, part.range.first, bytes).into_body()),
         };
-        self.memory.insert(id, Arc::new(Entry::of(fill.key.clone(), head, body, facts)));
+        // What took the place of another response was served by nobody yet.
+        let hits = if found == Some(Combination::Instead) { 0 } else { hits };
+        self.memory.insert(id, Arc::new(Entry::of(fill.key.clone(), head, body, facts).with_hits(hits)));
         // Looked at afterwards as well: whoever outdates it from now on also removes what is kept.
         if !fill.is_current() {
             self.memory.remove(&id);
