@@ -15,7 +15,8 @@
 --
 -- The cache does not check tokens. Use this where something in front of it does, or where it does not matter who watches.
 -- Give the bucket of a live stream `stale_on_disconnect: 10s`: the default would play an hour of yesterday's playlist.
--- A fill always fetches a file from its first byte to its last; ranges are cut out of it.
+-- A range that is not stored is all that is fetched. What came answers the ranges in it, and where the origin sends strong
+-- ETags, the parts become the file.
 --
 -- Change first: TOKENS; SEGMENT_TTL, if an encoder that restarts counts from 1 again; SHARED_PLAYLISTS.
 -- Try: tidegate dry-run -c tidegate.yaml --status 200 'http://video.example.com/live/one/index.m3u8?token=x'

@@ -64,6 +64,8 @@ pub enum ForwardReason {
     Request,
     /// What is stored is stale.
     Stale,
+    /// A part is stored, and not what is asked for.
+    Partial,
 }
 
 impl ForwardReason {
@@ -75,6 +77,7 @@ impl ForwardReason {
             ForwardReason::Miss => "miss",
             ForwardReason::Request => "request",
             ForwardReason::Stale => "stale",
+            ForwardReason::Partial => "partial",
         }
     }
 }
@@ -392,6 +395,7 @@ mod tests {
             (Outcome::Stale(memory, StaleReason::Disconnected), "fwd=stale; ttl=3; detail=\"disconnected\"", "stale"),
             (Outcome::Revalidated(ForwardReason::Request), "fwd=request; fwd-status=200; ttl=3", "revalidated"),
             (Outcome::Miss(ForwardReason::VaryMiss), "fwd=vary-miss; fwd-status=200; ttl=3", "miss"),
+            (Outcome::Miss(ForwardReason::Partial), "fwd=partial; fwd-status=200; ttl=3", "miss"),
             (Outcome::Collapsed, "fwd=uri-miss; ttl=3; collapsed", "collapsed"),
             (Outcome::Bypass(BypassReason::Method), "fwd=method; fwd-status=200; ttl=3", "bypass"),
             (Outcome::Bypass(BypassReason::Upgrade), "fwd=bypass; fwd-status=200; ttl=3; detail=\"upgrade\"", "bypass"),

@@ -365,6 +365,43 @@ fn a_length_at_the_limit_is_kept_and_an_unknown_one_is_tried() {
     assert!(respond(&web(""), None, 200, &[("cache-control", "max-age=60")]).is_ok());
 }
 
+// RFC 9111 section 3.3
+#[test]
+fn a_part_is_kept_as_its_whole_would_be() {
+    let say = |body: &str| Some(policy(&format!("return {{ response = function(req, res) {body} end }}")));
+    let fresh = ("cache-control", "max-age=60");
+    let part = ("content-range", "bytes 2-4/10");
+    let only_200 = "if res.status ~= 200 or res.content_length ~= 10 then return { store = false, reason = 'no' } end";
+    let table: [(_, &str, u16, &[_], Result<(), &str>); 12] = [
+        (None, "bytes=2-4", 206, &[fresh, part], Ok(())),
+        (None, "bytes=2-4", 206, &[fresh, part, ("content-length", "3")], Ok(())),
+        (None, "bytes=2-4", 206, &[fresh, part, ("content-length", "4")], Err("partial")),
+        (None, "bytes=2-4", 206, &[fresh, ("content-range", "bytes 2-4/*")], Err("partial")),
+        (None, "bytes=2-4", 206, &[fresh, ("content-range", "bytes 2-4/1001")], Err("too-large")),
+        (None, "bytes=2-4", 206, &[("cache-control", "no-store"), part], Err("no-store")),
+        // It could be asked about only as a whole.
+        (None, "bytes=2-4", 206, &[("cache-control", "no-cache"), ("etag", "\"1\""), part], Err("partial")),
+        (None, "bytes=2-4", 416, &[fresh, ("content-range", "bytes */10")], Err("partial")),
+        (None, "", 206, &[fresh, part], Err("partial")),
+        (None, "", 416, &[fresh], Ok(())),
+        (say(only_200), "bytes=2-4", 206, &[fresh, part, ("content-length", "3")], Ok(())),
+        (
+            say("if res.headers['content-range'] then return { store = false, reason = 'part' } end"),
+            "bytes=2-4",
+            206,
+            &[fresh, part],
+            Err("part"),
+        ),
+    ];
+    for (policy, range, status, fields, expected) in table {
+        let asked = if range.is_empty() { get(&[]) } else { get(&[("range", range)]) };
+        let decided = respond_to(&asked, &web(""), policy.as_deref(), status, fields);
+        let told = decided.as_ref().map(|_| ()).map_err(|reason| reason.to_string());
+        assert_eq!(told, expected.map_err(str::to_owned), "{range} {status} {fields:?}");
+        assert_eq!(decided.is_ok_and(|storing| storing.part.is_some()), expected.is_ok() && status == 206);
+    }
+}
+
 #[test]
 fn a_bypassed_request_stores_nothing_and_says_why() {
     let post = Asked { method: Method::POST, ..get(&[]) };

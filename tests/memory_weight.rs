@@ -2,7 +2,7 @@
 //!
 //! Alone in its process, and with the allocator of the daemon, because it looks at the whole process.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use pingora::cache::CacheMeta;
 use pingora::http::ResponseHeader;
 use std::fs;
@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime};
 use tidegate::decide::Facts;
 use tidegate::key::PrimaryKey;
 use tidegate::semantics::freshness::Freshness;
-use tidegate::store::entry::{Entry, EntryId, StoredHead};
+use tidegate::store::entry::{Body, Entry, EntryId, StoredHead};
 use tidegate::store::memory::MemoryTier;
+use tidegate::store::partial::Parts;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,9 +38,19 @@ const FIELDS: [(&str, &str); 11] = [
     ("server", "nginx"),
 ];
 
+/// What an entry of the test is made of.
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    /// One body of so many bytes.
+    Whole(usize),
+    /// So many parts, of so many bytes each, with gaps between them.
+    Parts(usize, usize),
+}
+
 #[test]
 fn the_weight_of_entries_is_the_memory_that_they_take() {
-    for body in [0, 1024, 8 * 1024] {
+    let wholes = [0, 1024, 8 * 1024].map(Content::Whole);
+    for body in wholes.into_iter().chain([Content::Parts(40, 1), Content::Parts(8, 1024)]) {
         let tier = MemoryTier::new(1 << 40, 64);
         let before = resident();
         for n in 0..ENTRIES {
@@ -50,15 +61,15 @@ fn the_weight_of_entries_is_the_memory_that_they_take() {
         let taken = resident() - before;
         assert_eq!(items, ENTRIES as u64);
         let ratio = counted as f64 / taken as f64;
-        println!("body of {body} bytes: {} counted, {} taken, {ratio:.2}", counted / items, taken / items);
-        assert!((ratio - 1.0).abs() <= TOLERANCE, "body of {body} bytes: counted {counted}, taken {taken}");
+        println!("{body:?} bytes: {} counted, {} taken, {ratio:.2}", counted / items, taken / items);
+        assert!((ratio - 1.0).abs() <= TOLERANCE, "{body:?} bytes: counted {counted}, taken {taken}");
         // Kept, so that the next round takes memory of its own.
         std::mem::forget(tier);
     }
 }
 
 /// An entry as a fill leaves it.
-fn entry(n: usize, body: usize) -> (EntryId, Entry) {
+fn entry(n: usize, body: Content) -> (EntryId, Entry) {
     // Each field of a response that came over the wire has its text for itself or shares it with the whole head.
     let text: String = FIELDS.iter().map(|(_, value)| *value).collect();
     let text = Bytes::from(text);
@@ -74,7 +85,16 @@ fn entry(n: usize, body: usize) -> (EntryId, Entry) {
     let key = PrimaryKey::from_uri("media", "img.example.com", "https", &format!("/albums/summer/{n}.webp?w=320"));
     let id = EntryId { primary: key.hash(), variant: None };
     let head = Arc::new(StoredHead::of(&meta));
-    (id, Entry::new(key.into_bytes().into(), head, Bytes::from(vec![b'x'; body]), Arc::new(facts(now))))
+    let body = match body {
+        Content::Whole(bytes) => Body::Whole(Bytes::from(vec![b'x'; bytes])),
+        Content::Parts(many, bytes) => {
+            let part = || BytesMut::from(vec![b'x'; bytes].as_slice()).freeze();
+            let first = Parts::new(u64::MAX, 0, part());
+            let at = |n: usize| (2 * n * bytes) as u64;
+            Body::Parts((1..many).fold(first, |parts, n| parts.with(at(n), part())))
+        }
+    };
+    (id, Entry::of(key.into_bytes().into(), head, body, Arc::new(facts(now))))
 }
 
 fn facts(now: SystemTime) -> Facts {

@@ -7,6 +7,7 @@ use crate::policy::decision::{ResponseDecision, TierName};
 use crate::policy::view::ResponseView;
 use crate::policy::{Policy, PolicyError};
 use crate::semantics::cache_control::ResponseControl;
+use crate::semantics::combine::{KnownPart, asks_for_part, known_part};
 use crate::semantics::freshness::{Freshness, FreshnessInput};
 use crate::semantics::reuse::StaleLimits;
 use crate::semantics::storable::{NotStorable, StoreInput, storable};
@@ -57,6 +58,8 @@ pub struct Storing {
     pub tiers: Option<Vec<TierName>>,
     /// Fields that are not stored with it.
     pub strip: Vec<HeaderName>,
+    /// The part that it is; `None` is the whole.
+    pub part: Option<KnownPart>,
 }
 
 /// Why a response is not stored.
@@ -111,8 +114,13 @@ impl NotStored {
 
     /// Whether a reason of that name may not hold for the next request for the same key, so that it is not remembered.
     pub fn is_passing(name: &'static str) -> bool {
-        let of_request =
-            [NotStorable::RequestNoStore, NotStorable::Method, NotStorable::Interim, NotStorable::NotModified];
+        let of_request = [
+            NotStorable::RequestNoStore,
+            NotStorable::Method,
+            NotStorable::Interim,
+            NotStorable::NotModified,
+            NotStorable::Partial,
+        ];
         of_request.iter().any(|rule| rule.as_str() == name)
             || matches!(name, "policy-error" | "server-error" | "unconfirmed")
     }
@@ -131,8 +139,16 @@ pub fn response(
     }
     let mut wanted = ResponseDecision::default();
     let mut failed = None;
+    let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let part = known_part(request.method, request.headers, status, response.headers);
     if let Some(policy) = policy {
-        let view = ResponseView { status: response.status, headers: response.headers };
+        // A part is kept as its whole would be, so a policy that says how to keep a 200 has said it of its parts as well:
+        // what they vary on, above all. `Content-Range` tells those that want to know.
+        let whole = part.map(|part| with_length(response.headers, part.complete));
+        let view = match &whole {
+            Some(headers) => ResponseView { status: StatusCode::OK.as_u16(), headers },
+            None => ResponseView { status: response.status, headers: response.headers },
+        };
         match crate::policy::call_response(policy, &request.view(bucket, &verdict.normalized), &view) {
             Ok(decision) => wanted = decision,
             Err(error) => {
@@ -147,11 +163,17 @@ pub fn response(
             }
         }
     }
-    let action = match admit(bucket, wanted, request, response) {
+    let action = match admit(bucket, wanted, request, response, status, part) {
         Ok(storing) => ResponseAction::Store(Box::new(storing)),
         Err(reason) => ResponseAction::Pass(reason),
     };
     ResponseVerdict { action, error: failed }
+}
+
+fn with_length(headers: &HeaderMap, length: u64) -> HeaderMap {
+    let mut headers = headers.clone();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers
 }
 
 fn admit(
@@ -159,6 +181,8 @@ fn admit(
     wanted: ResponseDecision,
     request: &Request<'_>,
     response: &Response<'_>,
+    status: StatusCode,
+    part: Option<KnownPart>,
 ) -> Result<Storing, NotStored> {
     if let Some(reason) = wanted.decline {
         return Err(NotStored::Policy(reason));
@@ -166,7 +190,12 @@ fn admit(
     if wanted.tiers.as_ref().is_some_and(|tiers| !tiers.contains(&TierName::Memory)) {
         return Err(NotStored::NoTier);
     }
-    let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if status == StatusCode::RANGE_NOT_SATISFIABLE && asks_for_part(request.method, request.headers) {
+        // No answer to who asks for the whole, or for another part.
+        return Err(NotStored::Rule(NotStorable::Partial));
+    }
+    // A part is stored if its 200 would be (RFC 9111 section 3.3).
+    let status = if part.is_some() { StatusCode::OK } else { status };
     let control = ResponseControl::of(response.headers, wanted.overrides);
     let mut freshness = Freshness::of(&FreshnessInput {
         status,
@@ -197,10 +226,16 @@ fn admit(
         rule => NotStored::Rule(rule),
     })?;
     let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: u64| length > response.max_object) {
+    // A part of what is never kept whole is not worth its place.
+    let complete = part.map(|part| part.complete);
+    if complete.or(length).is_some_and(|length: u64| length > response.max_object) {
         return Err(NotStored::TooLarge);
     }
 
+    if part.is_some() && freshness.ttl(response.response_time).is_zero() {
+        // There is no asking whether a part is still good, as there is for the whole.
+        return Err(NotStored::Rule(NotStorable::Partial));
+    }
     Ok(Storing {
         facts: Facts {
             freshness,
@@ -210,6 +245,7 @@ fn admit(
         vary: wanted.vary,
         tiers: wanted.tiers,
         strip: control.fields_to_strip().cloned().collect(),
+        part,
     })
 }
 

@@ -4,7 +4,7 @@
 //! and fail, one after another or, once the framework counts no further, all at once. So the failures in a row are counted
 //! for those who wait: what was noted before the lock is released counts, if anybody waits for it.
 
-use super::LockId;
+use super::WholeId;
 use http::StatusCode;
 use pingora::cache::lock::LockStatus;
 use std::collections::HashMap;
@@ -42,7 +42,7 @@ impl Failure {
 
 /// Failures by key.
 #[derive(Debug, Default)]
-pub(super) struct Failing(HashMap<LockId, Failed>);
+pub(super) struct Failing(HashMap<WholeId, Failed>);
 
 #[derive(Debug)]
 struct Failed {
@@ -55,7 +55,7 @@ struct Failed {
 }
 
 impl Failing {
-    pub(super) fn note(&mut self, id: LockId, how: Failure) {
+    pub(super) fn note(&mut self, id: WholeId, how: Failure) {
         if self.0.len() >= MANY {
             self.0.retain(|_, failed| failed.at.is_none_or(|at| at.elapsed() < KEEP));
             if self.0.len() >= TOO_MANY {
@@ -66,7 +66,7 @@ impl Failing {
         (failed.how, failed.noted) = (how, true);
     }
 
-    pub(super) fn released(&mut self, id: LockId, status: LockStatus, waiters: usize) {
+    pub(super) fn released(&mut self, id: WholeId, status: LockStatus, waiters: usize) {
         if self.0.is_empty() {
             return;
         }
@@ -82,7 +82,7 @@ impl Failing {
         }
     }
 
-    pub(super) fn since(&self, id: &LockId, since: Instant) -> Option<(u32, Failure)> {
+    pub(super) fn since(&self, id: &WholeId, since: Instant) -> Option<(u32, Failure)> {
         let failed = self.0.get(id)?;
         (failed.at? >= since).then_some((failed.times, failed.how))
     }

@@ -159,3 +159,31 @@ fn a_failure_lets_one_after_another_try_and_another_reason_lets_all_go() {
         assert_eq!(lock.custom_lock_status(reason), LockStatus::GiveUp);
     }
 }
+
+#[test]
+fn a_part_has_a_lock_of_its_own_unless_a_stale_whole_is_asked_about() {
+    let lock = FillLock::new(LONG, 10);
+    let part = |first| {
+        let mut key = key("/a");
+        key.extensions.insert(Spec::From(first, None));
+        key
+    };
+    let permit = |key: &CacheKey, stale| match lock.lock(key, stale) {
+        Locked::Write(permit) => permit,
+        Locked::Read(_) => panic!("{key:?} is locked already"),
+    };
+    let (one, other) = (part(1), part(2));
+    let all = [(&one, permit(&one, false)), (&other, permit(&other, false))];
+    assert!(matches!(lock.lock(&one, false), Locked::Read(_)));
+    let whole = permit(&one, true);
+    assert!(matches!(lock.lock(&other, true), Locked::Read(_)));
+    assert!(matches!(lock.lock(&key("/a"), true), Locked::Read(_)));
+    for (key, permit) in all {
+        lock.release(key, permit, LockStatus::Done);
+    }
+    // Given back with the key that it was taken with, which does not say that it was for the whole.
+    assert!(matches!(lock.lock(&key("/a"), false), Locked::Read(_)));
+    lock.release(&one, whole, LockStatus::Done);
+    release(&lock, "/a", write(&lock, "/a"));
+    lock.release(&one, permit(&one, false), LockStatus::Done);
+}

@@ -12,6 +12,7 @@ pub use failing::{Failure, MOST_LEADERS};
 
 pub use uncacheable::{AUTHORIZED, Uncacheable};
 
+use crate::semantics::range::Spec;
 use failing::Failing;
 use http::Extensions;
 use parking_lot::Mutex;
@@ -27,8 +28,11 @@ use std::time::{Duration, Instant};
 /// Locks are spread over so many tables, so that requests for different keys do not wait for each other.
 const SHARDS: usize = 64;
 
-/// The id of what is being filled: hash of the key, and of the variant.
-type LockId = (u128, Option<u128>);
+/// Hash of the key and of the variant.
+type WholeId = (u128, Option<u128>);
+
+/// The id of what is being filled: the whole, or a part of it.
+type LockId = (WholeId, Option<Spec>);
 
 /// Pingora's lock interface with a bound on waiters.
 #[derive(Debug)]
@@ -49,16 +53,17 @@ thread_local! {
     /// Set when the request that this thread is working on was turned away. Pingora's `lock` can answer only "write" or
     /// "read"; a turned-away request is given a permit of its own, and this tells the next hook of the same request,
     /// which Pingora calls before the task can yield, not to use it.
-    static TURNED_AWAY: Cell<Option<LockId>> = const { Cell::new(None) };
+    static TURNED_AWAY: Cell<Option<WholeId>> = const { Cell::new(None) };
     /// Set when the request that this thread is working on will be served what is stored, stale, if another one is
     /// fetching already. Such a request does not wait, so it is never one too many. Set by the hook that Pingora calls
     /// just before `lock`.
     static SERVED_STALE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Tells permits apart. A lock that was taken over, or a permit that stands for nothing, must not free another's lock.
+/// Tells permits apart, and knows what each is for. A lock that was taken over, or a permit that stands for nothing, must not
+/// free another's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct PermitId(u64);
+struct PermitId(u64, LockId);
 
 impl FillLock {
     /// `age`: how long a fill may take to its first byte before another request may try. `max_waiters`: for each key.
@@ -81,7 +86,7 @@ impl FillLock {
 
     /// Whether the request with that key was turned away just now, on this thread. Answers `true` once.
     pub fn was_turned_away(key: &CacheKey) -> bool {
-        TURNED_AWAY.take() == Some(id_of(key))
+        TURNED_AWAY.take() == Some(whole_id(key))
     }
 
     /// Says whether the request that this thread is about to lock for can do with the stale entry that it found.
@@ -96,8 +101,8 @@ impl FillLock {
 
     /// The request that holds the lock for the key is about to fail, because the origin did.
     pub fn note_failure(&self, key: &CacheKey, failure: Failure) {
-        let id = id_of(key);
-        if let Some(shard) = self.shard(&id) {
+        let id = whole_id(key);
+        if let Some(shard) = self.shard(id) {
             shard.lock().failing.note(id, failure);
         }
     }
@@ -105,24 +110,29 @@ impl FillLock {
     /// How many requests that held the lock for the key failed in a row, and how the last one did, if that was after
     /// `since`.
     pub fn failures_since(&self, key: &CacheKey, since: Instant) -> Option<(u32, Failure)> {
-        let id = id_of(key);
-        self.shard(&id)?.lock().failing.since(&id, since)
+        let id = whole_id(key);
+        self.shard(id)?.lock().failing.since(&id, since)
     }
 
-    fn shard(&self, id: &LockId) -> Option<&Mutex<Shard>> {
-        self.shards.get((id.0 as usize ^ id.1.unwrap_or(0) as usize) % SHARDS)
+    fn shard(&self, (primary, variant): WholeId) -> Option<&Mutex<Shard>> {
+        self.shards.get((primary as usize ^ variant.unwrap_or(0) as usize) % SHARDS)
     }
 
-    fn permit(&self, stale_writer: bool) -> (WritePermit, LockStub) {
+    fn permit(&self, id: LockId, stale_writer: bool) -> (WritePermit, LockStub) {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut extensions = Extensions::new();
-        extensions.insert(PermitId(NEXT.fetch_add(1, Ordering::Relaxed)));
+        extensions.insert(PermitId(NEXT.fetch_add(1, Ordering::Relaxed), id));
         WritePermit::new(self.age(), stale_writer, extensions)
     }
 }
 
-fn id_of(key: &CacheKey) -> LockId {
+fn whole_id(key: &CacheKey) -> WholeId {
     (u128::from_be_bytes(key.primary_bin()), key.variance_bin().map(u128::from_be_bytes))
+}
+
+/// What a request is about to fill. An entry that is asked about again is fetched whole, whatever part of it is wanted.
+fn id_of(key: &CacheKey, stale_writer: bool) -> LockId {
+    (whole_id(key), key.extensions.get::<Spec>().copied().filter(|_| !stale_writer))
 }
 
 /// The permit and the table hold one reference each; every other one is a waiter's.
@@ -132,11 +142,11 @@ fn waiters_of(stub: &LockStub) -> usize {
 
 impl CacheKeyLock for FillLock {
     fn lock(&self, key: &CacheKey, stale_writer: bool) -> Locked {
-        let id = id_of(key);
+        let id = id_of(key, stale_writer);
         // What an earlier request left there is not about this one.
         TURNED_AWAY.set(None);
         let never_waits = SERVED_STALE.take() && stale_writer;
-        let Some(shard) = self.shard(&id) else { return Locked::Write(self.permit(stale_writer).0) };
+        let Some(shard) = self.shard(id.0) else { return Locked::Write(self.permit(id, stale_writer).0) };
         let locks = &mut shard.lock().locks;
         if let Some(stub) = locks.get(&id) {
             let given_up = matches!(stub.0.lock_status(), LockStatus::Dangling | LockStatus::AgeTimeout);
@@ -145,23 +155,25 @@ impl CacheKeyLock for FillLock {
                 if never_waits || waiters_of(stub) < self.max_waiters.load(Ordering::Relaxed) {
                     return Locked::Read(stub.read_lock());
                 }
-                TURNED_AWAY.set(Some(id));
-                return Locked::Write(self.permit(stale_writer).0);
+                TURNED_AWAY.set(Some(id.0));
+                return Locked::Write(self.permit(id, stale_writer).0);
             }
         }
-        let (permit, stub) = self.permit(stale_writer);
+        let (permit, stub) = self.permit(id, stale_writer);
         locks.insert(id, stub);
         Locked::Write(permit)
     }
 
-    fn release(&self, key: &CacheKey, mut permit: WritePermit, reason: LockStatus) {
-        let id = id_of(key);
-        if let Some(shard) = self.shard(&id) {
+    fn release(&self, _key: &CacheKey, mut permit: WritePermit, reason: LockStatus) {
+        // The permit knows what it is for: a key does not say whether it was about a part.
+        if let Some(&PermitId(number, id)) = permit.extensions().get::<PermitId>()
+            && let Some(shard) = self.shard(id.0)
+        {
             let Shard { locks, failing } = &mut *shard.lock();
-            let mine = permit.extensions().get::<PermitId>();
+            let mine = Some(&PermitId(number, id));
             if let Some(stub) = locks.get(&id).filter(|stub| stub.extensions().get::<PermitId>() == mine) {
                 // Known before they are woken.
-                failing.released(id, reason, waiters_of(stub));
+                failing.released(id.0, reason, waiters_of(stub));
                 locks.remove(&id);
             }
         }

@@ -1,5 +1,6 @@
 //! What is known about a request, filled in order, ending in an outcome.
 
+use super::partial::Completion;
 use super::post::Posted;
 use super::site::Site;
 use crate::decide::{self, Facts, RequestVerdict, Target};
@@ -64,6 +65,11 @@ pub struct Context {
     pub failure_answered: bool,
     /// A response to a `POST` that is kept for later `GET`s.
     pub posted: Posted,
+    /// The rest of a response of which parts are stored.
+    pub completion: Option<Completion>,
+    /// Since when the response is stored of which it fetches a part, or the whole: its variants are not to be taken for
+    /// older ones.
+    pub stored_since: Option<SystemTime>,
     /// The fields of a 304 that it answered.
     pub validated: Option<http::HeaderMap>,
     /// That 304 was about another response than the one stored.
@@ -147,6 +153,8 @@ impl Context {
             attempt_failed: false,
             failure_answered: false,
             posted: Posted::default(),
+            completion: None,
+            stored_since: None,
             validated: None,
             unconfirmed: false,
             own_fields: Vec::new(),

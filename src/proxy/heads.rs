@@ -2,10 +2,13 @@
 
 use crate::decide::{NotStored, Storing};
 use crate::semantics::fields::{known_codings, remove_hop_by_hop};
+use crate::semantics::range::{ByteRange, content_range, content_range_of_416};
 use crate::semantics::update::update_stored;
 use http::{HeaderMap, HeaderName, StatusCode, Version, header};
 use pingora::cache::NoCacheReason;
 use pingora::http::ResponseHeader;
+use pingora::prelude::Result;
+use pingora::proxy::MultiRangeInfo;
 use std::time::SystemTime;
 
 /// Takes off what concerns only the connection to the origin (RFC 9110 section 7.6.1), except what the framework reads
@@ -99,6 +102,51 @@ pub(super) fn plain(head: &ResponseHeader, fields: &HeaderMap) -> ResponseHeader
     }
     plain
 }
+
+/// Makes a 200 the 206 with one part of it (RFC 9110 section 15.3.7.1).
+pub(super) fn part(head: &mut ResponseHeader, range: ByteRange, length: u64) -> Result<()> {
+    head.set_status(StatusCode::PARTIAL_CONTENT)?;
+    head.remove_header(&header::ACCEPT_RANGES);
+    head.insert_header(header::CONTENT_LENGTH, range.len())?;
+    head.insert_header(header::CONTENT_RANGE, content_range(range, length))
+}
+
+/// Makes a 200 the 206 with several parts of it, which say themselves where they belong (RFC 9110 section 15.3.7.2).
+pub(super) fn parts(head: &mut ResponseHeader, mut parts: MultiRangeInfo, length: u64) -> Result<MultiRangeInfo> {
+    if let Some(kind) = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) {
+        parts.set_content_type(kind.to_owned());
+    }
+    parts.set_total_length(length as usize);
+    head.set_status(StatusCode::PARTIAL_CONTENT)?;
+    head.remove_header(&header::ACCEPT_RANGES);
+    head.remove_header(&header::CONTENT_RANGE);
+    head.insert_header(header::CONTENT_LENGTH, parts.calculate_multipart_length())?;
+    head.insert_header(header::CONTENT_TYPE, format!("multipart/byteranges; boundary={}", parts.boundary))?;
+    Ok(parts)
+}
+
+/// Makes a 200 the 416 that says how much there is (RFC 9110 section 15.5.17). What describes the content of the 200, and how
+/// long it is fresh, is not about this answer.
+pub(super) fn no_such_part(head: &mut ResponseHeader, length: u64) -> Result<()> {
+    head.set_status(StatusCode::RANGE_NOT_SATISFIABLE)?;
+    for name in ABOUT_THE_CONTENT {
+        head.remove_header(&name);
+    }
+    head.insert_header(header::CONTENT_LENGTH, 0)?;
+    head.insert_header(header::CONTENT_RANGE, content_range_of_416(length))
+}
+
+const ABOUT_THE_CONTENT: [HeaderName; 9] = [
+    header::ACCEPT_RANGES,
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_TYPE,
+    header::ETAG,
+    header::EXPIRES,
+    header::LAST_MODIFIED,
+    header::TRANSFER_ENCODING,
+];
 
 /// Why a response is not stored, as the framework knows it.
 pub(super) fn no_cache_reason(not_stored: &NotStored) -> NoCacheReason {

@@ -8,6 +8,7 @@
 //! | is the entry still good | `cache_hit_filter`, `should_serve_stale` | [`stored`] |
 //! | one fill per key | `CacheKeyLock::lock` | [`crate::lock`] |
 //! | origin | `upstream_peer`, `upstream_request_filter` | [`upstream`] |
+//! | parts put together | `upstream_response_filter`, `upstream_response_body_filter` | [`partial`] |
 //! | admission | `response_cache_filter` | [`stored`], [`crate::decide`] |
 //! | response | `response_filter` | [`response`] |
 //! | account | `logging` | [`account`] |
@@ -24,6 +25,7 @@ mod head_update;
 mod heads;
 mod interim;
 pub mod leader;
+pub mod partial;
 mod policies;
 pub mod post;
 pub mod prediction;
@@ -45,6 +47,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::Context;
+use partial::FetchedWhole;
 use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -74,6 +77,8 @@ pub struct Gate {
     pub lock: &'static FillLock,
     /// Keys that are not worth waiting for.
     pub prediction: &'static Prediction,
+    /// Keys of which no parts are fetched.
+    pub fetched_whole: FetchedWhole,
     /// Where each request is logged.
     pub access_log: ArcSwap<Option<AccessLog>>,
     /// Requests under way.
@@ -98,6 +103,7 @@ impl Gate {
             store,
             lock,
             prediction: leak(Prediction { uncacheable, store }),
+            fetched_whole: FetchedWhole::default(),
             access_log: ArcSwap::from_pointee(access_log),
             active: Arc::default(),
         })
@@ -298,7 +304,8 @@ impl ProxyHttp for Hooks {
         response: &mut ResponseHeader,
         ctx: &mut Box<Context>,
     ) -> Result<()> {
-        self.receive_from_origin(session, response, ctx).await
+        self.receive_from_origin(session, response, ctx).await?;
+        partial::complete(response, ctx)
     }
 
     fn upstream_response_body_filter(
@@ -308,6 +315,7 @@ impl ProxyHttp for Hooks {
         end_of_stream: bool,
         ctx: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
+        partial::complete_body(body, end_of_stream, ctx)?;
         ctx.posted.collect(body.as_ref(), end_of_stream);
         Ok(None)
     }

@@ -8,6 +8,7 @@ use crate::lock::{AUTHORIZED, FillLock};
 use crate::outcome::{BypassReason, Fault, ForwardReason};
 use crate::policy::Hook;
 use crate::semantics::fields::nominated_in_request;
+use crate::semantics::range::forwarded;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use ipnet::IpNet;
@@ -146,6 +147,12 @@ impl Gate {
         let authorized = session.req_header().headers.contains_key(header::AUTHORIZATION);
         let mut cache_key = CacheKey::new(key.as_bytes(), if authorized { AUTHORIZED } else { "" });
         cache_key.set_primary_bin_override(key.hash().to_be_bytes());
+        let request = session.req_header();
+        let part = forwarded(&request.method, &request.headers);
+        if let Some(part) = part.filter(|_| self.fetched_whole.allows_parts(&cache_key)) {
+            // Lock, lookup and the request to the origin find it there.
+            cache_key.extensions.insert(part);
+        }
         Ok(cache_key)
     }
 

@@ -16,7 +16,7 @@ use crate::policy::decision::TierName;
 use crate::policy::view::CacheView;
 use crate::semantics::conditional::not_in_304;
 use crate::semantics::fields::{CACHE_STATUS, cache_status_with, single_length, via};
-use crate::semantics::range::{MOST_PARTS, Requested, requested};
+use crate::semantics::range::{ByteRange, Requested, requested};
 use crate::semantics::surrogate::SURROGATE_CONTROL;
 use crate::semantics::update::confirms;
 use crate::telemetry::metrics;
@@ -24,7 +24,7 @@ use http::{HeaderValue, StatusCode, Version, header};
 use pingora::cache::{CachePhase, NoCacheReason};
 use pingora::http::ResponseHeader;
 use pingora::prelude::{Error, ErrorType, Result};
-use pingora::proxy::{RangeType, Session, range_header_filter};
+use pingora::proxy::{MultiRangeInfo, RangeType, Session};
 use std::borrow::Cow;
 
 /// [`via`] where nobody was before us: nearly always.
@@ -107,6 +107,10 @@ impl Gate {
     pub(super) fn finish_response(&self, session: &Session, response: &mut ResponseHeader, ctx: &mut Context) {
         if response.status.is_informational() {
             return;
+        }
+        if response.status == StatusCode::NOT_MODIFIED {
+            // Of the 206 that was not sent.
+            response.remove_header(&header::CONTENT_RANGE);
         }
         let (outcome, account) = what_happened(session, ctx);
         if response.status == StatusCode::NOT_MODIFIED && ctx.found.is_some() {
@@ -224,17 +228,43 @@ pub(super) fn frame_for_the_client(session: &mut Session, response: &mut Respons
 
 /// Which part of a response the client gets. RFC 9110 section 14.2 is asked first: a `HEAD` has no ranges, a weak tag in
 /// `If-Range` holds for nothing, and too many parts are all of it.
-pub(super) fn range_of(session: &Session, response: &mut ResponseHeader) -> RangeType {
-    let request = session.req_header();
+///
+/// Without a length nothing can be cut, and a 206 that the origin sent is what the client asked for.
+pub(super) fn range_of(session: &mut Session, response: &mut ResponseHeader) -> RangeType {
     let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let wanted = length.map(|length| {
-        requested(&request.method, &request.headers, response.status, &response.headers, length, clock::now())
-    });
-    if response.status == StatusCode::OK && wanted == Some(Requested::Whole) {
-        let _ = response.insert_header(header::ACCEPT_RANGES, "bytes");
-        return RangeType::None;
-    }
-    range_header_filter(request, response, Some(MOST_PARTS + 1))
+    // No body is as long as half of what can be counted; who says so has to be able to add to it.
+    let length = length.filter(|length| response.status == StatusCode::OK && *length <= u64::MAX / 2);
+    let Some(length) = length else { return RangeType::None };
+    let request = session.req_header();
+    let wanted = requested(&request.method, &request.headers, response.status, &response.headers, length, clock::now());
+    let cut = match wanted {
+        Requested::Whole => response.insert_header(header::ACCEPT_RANGES, "bytes").map(|()| RangeType::None),
+        Requested::Part(range) => heads::part(response, range, length).map(|()| RangeType::Single(positions(range))),
+        Requested::Parts(mut ranges) => {
+            if !reads_in_any_order(session) {
+                ranges.sort_unstable_by_key(|range| range.first);
+            }
+            let parts = MultiRangeInfo::new(ranges.into_iter().map(positions).collect());
+            heads::parts(response, parts, length).map(RangeType::Multi)
+        }
+        Requested::Unsatisfiable => heads::no_such_part(response, length).map(|()| RangeType::Invalid),
+    };
+    // A head that takes no more fields is sent as it is, and so is the body.
+    cut.unwrap_or(RangeType::None)
+}
+
+/// As the framework counts them. No body in memory is longer than a usize.
+fn positions(range: ByteRange) -> std::ops::Range<usize> {
+    range.first as usize..range.last as usize + 1
+}
+
+/// Whether the body is read from what is stored, where one can go back, and not while it comes.
+fn reads_in_any_order(session: &mut Session) -> bool {
+    let stored = matches!(
+        session.cache.phase(),
+        CachePhase::Hit | CachePhase::Stale | CachePhase::StaleUpdating | CachePhase::Revalidated
+    );
+    stored && session.cache.hit_handler().can_seek_multipart()
 }
 
 /// Whether the origin's 304 was about another response than the one that is stored, which answers nobody then (RFC 9111

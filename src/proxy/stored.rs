@@ -5,6 +5,7 @@ use super::context::{Context, Found};
 use super::crowd::failure_of;
 use super::failures;
 use super::heads;
+use super::partial;
 use super::prompt::PromptStream;
 use crate::clock;
 use crate::config::OnError;
@@ -16,12 +17,12 @@ use crate::outcome::{ForwardReason, StaleReason};
 use crate::policy::Hook;
 use crate::policy::decision::TierName;
 use crate::policy::view::EntryView;
-use crate::semantics::range::received_part;
+use crate::semantics::range::Spec;
+use crate::semantics::storable::NotStorable;
 use crate::store::adapter::{FillHit, StoredHit, Updates};
-use crate::store::entry::metadata;
-use http::StatusCode;
+use crate::store::entry::{Body, Entry, metadata};
+use crate::store::partial::{Filling, Parts};
 use pingora::cache::key::HashBinary;
-use pingora::cache::predictor::CacheablePredictor;
 use pingora::cache::{CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, ErrorSource};
@@ -75,7 +76,11 @@ impl Gate {
         ctx.found = Some(found);
         ctx.forward = None;
         ctx.stale = None;
-        let behind = judged.verdict == HitVerdict::ServeStale(StaleReason::WhileRevalidate);
+        ctx.completion = None;
+        ctx.stored_since = None;
+        let part = part_found(hit);
+        // Parts are not asked about by themselves, behind a client or otherwise.
+        let behind = part.is_none() && judged.verdict == HitVerdict::ServeStale(StaleReason::WhileRevalidate);
         ctx.revalidates_behind = behind;
         // A background fetch has its lock already.
         FillLock::will_be_served_stale(ctx.background || behind);
@@ -84,6 +89,13 @@ impl Gate {
             HitVerdict::Miss => Some(ForwardReason::Miss),
             HitVerdict::Serve | HitVerdict::ServeStale(_) | HitVerdict::GatewayTimeout => ctx.waited_for,
         };
+        match part {
+            Some(PartFound::Fill) => return partial::judge_fill(judged.verdict, is_fresh, ctx),
+            Some(PartFound::Entry(entry, parts)) => {
+                return self.judge_part(session, meta, entry, parts, judged.verdict, is_fresh, ctx);
+            }
+            None => {}
+        }
         match judged.verdict {
             HitVerdict::Serve => (!is_fresh).then_some(ForcedFreshness::ForceFresh),
             HitVerdict::ServeStale(StaleReason::WhileRevalidate) => is_fresh.then_some(STALE),
@@ -169,19 +181,6 @@ impl Gate {
         let timed = failures::time(policy, Hook::Response);
         let decided = decide::response(&site.bucket, policy, verdict, &view, &answer);
         drop(timed);
-        if session.cache.bypassing()
-            && head.status == StatusCode::PARTIAL_CONTENT
-            && received_part(&head.headers).is_some_and(|part| part.complete.is_some_and(|n| n <= answer.max_object))
-            && let Some(key) = session.cache.maybe_cache_key()
-        {
-            // A key that was found uncacheable once, and of which clients want parts only, would be fetched in parts for
-            // ever. If the whole may be stored, the next request fetches the whole.
-            let whole = decide::Response { status: StatusCode::OK.as_u16(), ..answer };
-            let may_be_stored = decide::response(&site.bucket, policy, verdict, &view, &whole).action;
-            if matches!(may_be_stored, ResponseAction::Store(_)) {
-                self.prediction.mark_cacheable(key);
-            }
-        }
         if ctx.debug {
             ctx.response_told = Some((ResponsePart::of(&decided, &head.headers), decided.error.clone()));
         }
@@ -194,6 +193,9 @@ impl Gate {
                 if reason == NotStored::ServerError {
                     self.note_failure(session, Failure::Answered(head.status));
                 }
+                if reason == NotStored::Rule(NotStorable::Partial) {
+                    self.part_is_not_kept(session, &head);
+                }
                 if ctx.validated.is_some() {
                     // What is stored says by now that it must not be.
                     self.forget_found(session, ctx);
@@ -204,8 +206,18 @@ impl Gate {
             ResponseAction::Store(storing) => {
                 ctx.not_stored = None;
                 heads::dress(&storing, &mut head);
-                let updates = ctx.found.as_ref().filter(|_| ctx.validated.is_some());
-                RespCacheable::Cacheable(meta_of(head, storing.facts, updates, now))
+                let since = self.stored_since(session, ctx).unwrap_or(now);
+                let mut meta = metadata(head, since, &storing.facts);
+                meta.extensions_mut().insert(Arc::new(storing.facts));
+                if let Some(part) = storing.part {
+                    let key = session.cache.maybe_cache_key();
+                    let asked = key.and_then(|key| key.extensions.get::<Spec>().copied());
+                    meta.extensions_mut().insert(Filling { asked, part });
+                }
+                if let Some(found) = ctx.found.as_ref().filter(|_| ctx.validated.is_some()) {
+                    meta.extensions_mut().insert(Updates(found.facts.clone()));
+                }
+                RespCacheable::Cacheable(meta)
             }
         }
     }
@@ -214,14 +226,32 @@ impl Gate {
 /// What Pingora is told of an entry that is stale although its lifetime is not over, without more.
 const STALE: ForcedFreshness = ForcedFreshness::ForceExpiredServeStale { expired_at: None };
 
-/// A response to be stored, as Pingora wants it, with the facts that its `Storage` will ask for.
-fn meta_of(head: ResponseHeader, facts: Facts, updates: Option<&Found>, now: SystemTime) -> CacheMeta {
-    let mut meta = metadata(head, now, &facts);
-    meta.extensions_mut().insert(Arc::new(facts));
-    if let Some(found) = updates {
-        meta.extensions_mut().insert(Updates(found.facts.clone()));
+impl Gate {
+    /// Since when what this request fetches is stored in part, if it still is.
+    fn stored_since(&self, session: &Session, ctx: &Context) -> Option<SystemTime> {
+        let (key, found) = (session.cache.maybe_cache_key()?, ctx.found.as_ref()?);
+        ctx.stored_since.filter(|_| self.store.still_holds(key, &found.facts))
     }
-    meta
+}
+
+/// A part that was found.
+enum PartFound<'a> {
+    /// On its way.
+    Fill,
+    /// Stored.
+    Entry(&'a Arc<Entry>, &'a Parts),
+}
+
+fn part_found(hit: &HitHandler) -> Option<PartFound<'_>> {
+    if let Some(stored) = hit.as_any().downcast_ref::<StoredHit>() {
+        let entry = stored.entry();
+        return match &entry.body {
+            Body::Parts(parts) => Some(PartFound::Entry(entry, parts)),
+            Body::Whole(_) => None,
+        };
+    }
+    let fill = hit.as_any().downcast_ref::<FillHit>()?.fill();
+    fill.head.filling().map(|_| PartFound::Fill)
 }
 
 fn look_at(hit: &HitHandler, ctx: &Context) -> Option<Found> {

@@ -188,6 +188,7 @@ impl Gate {
         if let Some(length) = single_length(&request.headers) {
             request.insert_header(header::CONTENT_LENGTH, length)?;
         }
+        self.ask_for_part(session, request, ctx)?;
         if let Some(signer) = &upstream.signer {
             return sign(signer, request, ctx);
         }

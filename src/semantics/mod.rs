@@ -22,7 +22,8 @@
 //! overrides, [`freshness::Freshness::of`] computes lifetime and age, [`freshness::Freshness::with_policy_ttl`] lets a
 //! policy replace the lifetime, and [`storable::storable`] says whether to store it, or why not. What is stored goes
 //! without the fields that [`cache_control::ResponseControl::fields_to_strip`] names; it and what is forwarded go through
-//! [`fields::remove_hop_by_hop`] and [`fields::via`].
+//! [`fields::remove_hop_by_hop`] and [`fields::via`]. A part may be stored if [`combine::known_part`] knows where it
+//! belongs; [`combine::combination`] says what becomes of what was stored before.
 //!
 //! # Where the standard is answered
 //!
@@ -46,6 +47,7 @@
 //! | RFC 9111 3, storing; 3.5, authorization | [`storable::storable`] |
 //! | RFC 9111 3.1, fields not stored | [`fields::remove_hop_by_hop`], [`cache_control::ResponseControl::fields_to_strip`] |
 //! | RFC 9111 3.2, updating stored fields | [`update::update_stored`] |
+//! | RFC 9111 3.3, parts stored; 3.4, combined | [`combine::known_part`], [`combine::combination`] |
 //! | RFC 9111 4, reuse; 5.2.1, requests | [`reuse::may_reuse`], [`reuse::on_miss`] |
 //! | RFC 9111 4.1, variants | [`vary::variance`], [`vary::append_selecting`] |
 //! | RFC 9111 4.2, freshness and age; 5.1; 5.3 | [`freshness::Freshness`] |
@@ -60,12 +62,13 @@
 //!
 //! # What is absent, deliberately
 //!
-//! * Storing and combining parts (RFC 9111 sections 3.3 and 3.4): only complete responses are stored.
+//! * Parts told apart by `Last-Modified` (RFC 9111 section 3.4): only a strong tag combines them.
 //! * `Warning` (obsolete), `Pragma` in responses (never defined), `If-Match` and `If-Unmodified-Since` (the origin's).
 //! * Choosing among variants by `q` values (RFC 9111 section 4.1): a policy's normaliser does that better.
 //! * Our member of `Cache-Status` (RFC 9211): it is printed from the outcome of a request, not computed.
 
 pub mod cache_control;
+pub mod combine;
 pub mod conditional;
 pub mod date;
 pub mod directives;

@@ -66,25 +66,28 @@ pub fn requested(
 
 /// `None`: not a valid range of bytes.
 fn select(value: &[u8], length: u64) -> Option<Requested> {
-    let (unit, set) = value.trim_ascii().split_at_checked(6)?;
-    if !unit.eq_ignore_ascii_case(b"bytes=") {
-        return None;
-    }
     let mut found = Found::None;
-    let mut members = 0_usize;
-    for member in set.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()) {
-        members += 1;
+    let mut count = 0_usize;
+    for member in members(value)? {
+        count += 1;
         if let Some(range) = Spec::parse(member)?.within(length) {
             found.add(range);
         }
     }
     match found {
-        _ if members == 0 || members > MOST_PARTS => None,
+        _ if count == 0 || count > MOST_PARTS => None,
         Found::None => Some(Requested::Unsatisfiable),
         Found::One(range) => Some(Requested::Part(range)),
         Found::Many(ranges) if overlap(&ranges) => None,
         Found::Many(ranges) => Some(Requested::Parts(ranges)),
     }
+}
+
+/// The members of a set of ranges of bytes.
+fn members(value: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
+    let (unit, set) = value.trim_ascii().split_at_checked(6)?;
+    let members = set.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty());
+    unit.eq_ignore_ascii_case(b"bytes=").then_some(members)
 }
 
 /// The common case, one part, does without a list.
@@ -112,12 +115,37 @@ fn overlap(ranges: &[ByteRange]) -> bool {
 }
 
 /// One member of `Range` (section 14.1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spec {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Spec {
     /// `5-9` or `5-`
     From(u64, Option<u64>),
     /// `-5`
     Last(u64),
+}
+
+impl std::fmt::Display for Spec {
+    /// As the value of `Range`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Spec::From(first, Some(last)) => write!(f, "bytes={first}-{last}"),
+            Spec::From(first, None) => write!(f, "bytes={first}-"),
+            Spec::Last(bytes) => write!(f, "bytes=-{bytes}"),
+        }
+    }
+}
+
+/// The part to ask the origin for when nothing stored answers a request; `None` is the whole.
+///
+/// Several parts, a condition on them (`If-Range`), and `bytes=0-`, with which players begin, are answered from the whole.
+pub fn forwarded(method: &Method, request: &HeaderMap) -> Option<Spec> {
+    if *method != Method::GET || request.contains_key(header::IF_RANGE) {
+        return None;
+    }
+    let mut lines = request.get_all(header::RANGE).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    let mut members = members(line.as_bytes())?;
+    let (Some(member), None) = (members.next(), members.next()) else { return None };
+    Spec::parse(member).filter(|spec| *spec != Spec::From(0, None))
 }
 
 impl Spec {
@@ -136,7 +164,7 @@ impl Spec {
     }
 
     /// The part of a content of `length` bytes; `None` if there is none.
-    fn within(self, length: u64) -> Option<ByteRange> {
+    pub fn within(self, length: u64) -> Option<ByteRange> {
         let end = length.checked_sub(1)?;
         match self {
             Spec::From(first, _) if first > end => None,
@@ -194,6 +222,9 @@ fn text(value: String) -> HeaderValue {
     HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static("bytes */*"))
 }
 
+/// What several parts come in (section 14.6).
+const MULTIPART: &[u8] = b"multipart/byteranges";
+
 /// The part that a received 206 holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReceivedPart {
@@ -204,9 +235,13 @@ pub struct ReceivedPart {
 }
 
 /// Reads a 206 with a single part. `None`: the response is malformed (sections 14.4 and 15.3.7), and neither to be
-/// stored nor combined: no `Content-Range` or several, another unit, positions that make no sense, or a
-/// `Content-Length` that contradicts them.
+/// stored nor combined: no `Content-Range` or several, another unit, positions that make no sense, a
+/// `Content-Length` that contradicts them, or a `Content-Range` for a `multipart/byteranges`, whose parts have their own.
 pub fn received_part(response: &HeaderMap) -> Option<ReceivedPart> {
+    let kind = response.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes()).unwrap_or_default();
+    if kind.get(..MULTIPART.len()).is_some_and(|start| start.eq_ignore_ascii_case(MULTIPART)) {
+        return None;
+    }
     let mut lines = response.get_all(header::CONTENT_RANGE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return None };
     let (unit, rest) = line.as_bytes().trim_ascii().split_at_checked(6)?;

@@ -162,3 +162,31 @@ fn random_bytes_never_panic_and_parts_lie_within_the_content() {
         received(&format!("bytes {text}"), None);
     }
 }
+
+fn forwards(request: &[(&str, &str)]) -> Option<String> {
+    forwarded(&Method::GET, &headers(request)).map(|spec| spec.to_string())
+}
+
+#[test]
+fn a_single_part_is_asked_for_in_the_plainest_words() {
+    for (value, sent) in [
+        ("bytes=2-4", "bytes=2-4"),
+        ("Bytes= 02-4 ,", "bytes=2-4"),
+        ("bytes=2-", "bytes=2-"),
+        ("bytes=-3", "bytes=-3"),
+        ("bytes=0-0", "bytes=0-0"),
+    ] {
+        assert_eq!(forwards(&[("range", value)]).as_deref(), Some(sent), "{value}");
+    }
+}
+
+#[test]
+fn what_is_not_a_single_part_is_answered_from_the_whole() {
+    for value in ["bytes=0-", "bytes=0-1,3-4", "bytes=", "bytes=4-2", "items=0-1", "bytes=x", ""] {
+        assert_eq!(forwards(&[("range", value)]), None, "{value}");
+    }
+    assert_eq!(forwards(&[("range", "bytes=2-4"), ("if-range", "\"1\"")]), None);
+    assert_eq!(forwards(&[("range", "bytes=2-4"), ("range", "bytes=2-4")]), None);
+    assert_eq!(forwards(&[]), None);
+    assert_eq!(forwarded(&Method::HEAD, &headers(&[("range", "bytes=2-4")])), None);
+}

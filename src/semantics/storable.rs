@@ -35,7 +35,8 @@ pub enum NotStorable {
     Interim,
     /// A 304 updates a stored response and is none itself.
     NotModified,
-    /// A 206 is a part; only complete responses are stored.
+    /// It is about a part, in a way that cannot be kept: a 206 that was not asked for, says not where it belongs, or is
+    /// never fresh; a 416.
     Partial,
     /// `must-understand` on a status that this cache does not know.
     NotUnderstood,
@@ -84,7 +85,8 @@ impl std::fmt::Display for NotStorable {
     }
 }
 
-/// Whether a complete response may be stored, in the order of RFC 9111 section 3.
+/// Whether a complete response may be stored, in the order of RFC 9111 section 3. For a part that
+/// [`super::combine::known_part`] knows, ask about the 200 that the whole would have been (section 3.3).
 ///
 /// `Ok` still means "without the fields that [`ResponseControl::fields_to_strip`] names".
 pub fn storable(input: &StoreInput<'_>) -> Result<(), NotStorable> {

@@ -5,6 +5,7 @@ use super::entry::{Entry, EntryId, StoredHead};
 use super::fill::{BeforeWaiting, Fill, FillReader, Filled, Room};
 use crate::decide::Facts;
 use crate::policy::decision::TierName;
+use crate::semantics::range::Spec;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::cache::key::{CacheHashKey, CompactCacheKey};
@@ -27,6 +28,11 @@ fn id_of_compact(key: &CompactCacheKey) -> EntryId {
     }
 }
 
+/// The part that the request would ask the origin for; `None` is the whole.
+fn part_of(key: &CacheKey) -> Option<Spec> {
+    key.extensions.get::<Spec>().copied()
+}
+
 /// What was decided about a response, as `response_cache_filter` left it in the metadata.
 fn facts_of(meta: &CacheMeta) -> Result<Arc<Facts>> {
     let facts = meta.extensions().get::<Arc<Facts>>().cloned();
@@ -39,14 +45,19 @@ impl Store {
     /// Whether anything is stored, or on its way, under the key, whatever the variant.
     pub fn holds(&self, key: &CacheKey) -> bool {
         let id = EntryId { variant: None, ..id_of(key) };
-        self.memory.get(&id, key.primary_key()).is_some() || self.joinable_fill(&id, key.primary_key()).is_some()
+        self.memory.get(&id, key.primary_key()).is_some()
+            || self.joinable_fill(&id, key.primary_key(), part_of(key)).is_some()
+    }
+
+    /// Whether the entry that was found is still stored, with nothing that took its place.
+    pub fn still_holds(&self, key: &CacheKey, facts: &Arc<Facts>) -> bool {
+        self.memory.get(&id_of(key), key.primary_key()).is_some_and(|entry| Arc::ptr_eq(&entry.facts, facts))
     }
 
     /// Forgets the entry that was found, unless another one took its place.
     pub fn discard(&self, key: &CacheKey, facts: &Arc<Facts>) {
-        let id = id_of(key);
-        if self.memory.get(&id, key.primary_key()).is_some_and(|entry| Arc::ptr_eq(&entry.facts, facts)) {
-            self.memory.remove(&id);
+        if self.still_holds(key, facts) {
+            self.memory.remove(&id_of(key));
         }
     }
 }
@@ -60,7 +71,10 @@ pub struct Updates(pub Arc<Facts>);
 impl Storage for Store {
     async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
         let id = id_of(key);
-        if let Some(fill) = self.joinable_fill(&id, key.primary_key()) {
+        let part = part_of(key);
+        if let Some(fill) = self.joinable_fill(&id, key.primary_key(), part)
+            && (part.is_none() || self.at_hand(&id, key.primary_key(), part).is_none())
+        {
             return Ok(Some((fill.head.to_meta(&fill.facts), Box::new(FillHit::new(fill.reader(false))))));
         }
         let Some(entry) = self.memory.get(&id, key.primary_key()) else {
@@ -140,19 +154,19 @@ fn tag_of(fill: &Arc<Fill>) -> [u8; 8] {
 }
 
 /// Most bytes handed out at once: a client has the write timeout for each piece, however long the whole is.
-const PIECE: usize = 256 * 1024;
+const PIECE: u64 = 256 * 1024;
 
-/// Reads a complete entry.
+/// Reads an entry.
 pub struct StoredHit {
     entry: Arc<Entry>,
     tier: TierName,
-    start: usize,
-    end: usize,
+    start: u64,
+    end: u64,
 }
 
 impl StoredHit {
     fn new(entry: Arc<Entry>, tier: TierName) -> Self {
-        let end = entry.body.len();
+        let end = entry.body.complete();
         StoredHit { entry, tier, start: 0, end }
     }
 
@@ -174,8 +188,11 @@ impl HandleHit for StoredHit {
             return Ok(None);
         }
         let end = self.end.min(self.start.saturating_add(PIECE));
-        let piece = self.entry.body.slice(self.start..end);
-        self.start = end;
+        let Some(piece) = self.entry.body.at(self.start, end) else {
+            // Whoever judged the hit knew which parts are here. Nothing at all is better than the wrong bytes.
+            return Error::e_explain(ErrorType::InternalError, format!("byte {} is not stored", self.start));
+        };
+        self.start += piece.len() as u64;
         Ok(Some(piece))
     }
 
@@ -193,12 +210,12 @@ impl HandleHit for StoredHit {
     }
 
     fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
-        let length = self.entry.body.len();
-        if start > length {
-            return out_of_range(start, length as u64);
+        let length = self.entry.body.complete();
+        if start as u64 > length {
+            return out_of_range(start, length);
         }
-        self.start = start;
-        self.end = end.map_or(length, |end| end.min(length));
+        self.start = start as u64;
+        self.end = end.map_or(length, |end| (end as u64).min(length));
         Ok(())
     }
 
@@ -342,9 +359,13 @@ impl HandleMiss for FillWriter {
         let size = match self.fill.filled() {
             Ok(Filled::Whole(body)) => {
                 let size = body.len();
-                let entry = Entry::new(self.fill.key.clone(), self.fill.head.clone(), body, self.fill.facts.clone());
                 // Kept before the fill ends, so that no lookup in between finds neither.
-                self.store.keep(self.id, entry);
+                if let Some(filling) = self.fill.head.filling().copied() {
+                    self.store.keep_part(self.id, &self.fill, filling, body);
+                } else {
+                    let (key, head) = (self.fill.key.clone(), self.fill.head.clone());
+                    self.store.keep(self.id, Entry::new(key, head, body, self.fill.facts.clone()));
+                }
                 // Looked at afterwards: whoever outdates it from now on also removes what is kept.
                 if !self.fill.is_current() {
                     self.store.discard(&self.key, &self.fill.facts);

@@ -1,9 +1,12 @@
 use super::*;
 use crate::decide::NotStored;
 use crate::lock::Uncacheable;
+use crate::semantics::combine::KnownPart;
 use crate::semantics::freshness::Freshness;
+use crate::semantics::range::ByteRange;
 use crate::store::entry::metadata;
 use crate::store::memory::MemoryTier;
+use crate::store::partial::Filling;
 use pingora::cache::trace::Span;
 use pingora::http::ResponseHeader;
 use std::time::Duration;
@@ -200,4 +203,59 @@ async fn what_is_purged_is_gone() {
     assert!(matches!(purge().await, PurgeOutcome::Purged(_)));
     assert!(find(store, "/a").await.is_none());
     assert!(matches!(purge().await, PurgeOutcome::NotFound));
+}
+
+/// The writer of a part of [`BODY`], which is asked for under a key of its own.
+async fn begin_part(store: &'static Store, first: u64, last: u64) -> MissHandler {
+    let spec = Spec::From(first, Some(last));
+    let mut key = key("/a");
+    key.extensions.insert(spec);
+    let range = ByteRange { first, last };
+    let mut meta = meta(Some(range.len() as usize), "1");
+    meta.response_header_mut().insert_header("etag", "\"1\"").unwrap();
+    let part = KnownPart { range, complete: BODY.len() as u64 };
+    meta.extensions_mut().insert(Filling { asked: Some(spec), part });
+    store.get_miss_handler(&key, &meta, &span()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_part_under_way_is_followed_by_who_asks_for_it_alone() {
+    let store = store();
+    let mut writer = begin_part(store, 2, 4).await;
+    let with = |spec| {
+        let mut key = key("/a");
+        key.extensions.insert(spec);
+        key
+    };
+    let same = with(Spec::From(2, Some(4)));
+    assert!(store.lookup(&same, &span()).await.unwrap().is_some() && store.holds(&same));
+    for other in [with(Spec::From(2, Some(3))), with(Spec::Last(3)), key("/a")] {
+        assert!(store.lookup(&other, &span()).await.unwrap().is_none() && !store.holds(&other));
+    }
+    writer.write_body(Bytes::from_static(b"234"), true).await.unwrap();
+    writer.finish().await.unwrap();
+    let (meta, mut hit) = find(store, "/a").await.unwrap();
+    assert_eq!((meta.headers()["content-length"].as_bytes(), meta.headers().get("content-range")), (&b"10"[..], None));
+    hit.seek(3, Some(5)).unwrap();
+    assert_eq!(rest(&mut hit).await.unwrap(), b"34");
+    hit.seek(3, Some(6)).unwrap();
+    assert!(rest(&mut hit).await.is_err(), "a byte that is not there is no end of the body");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_parts_that_are_sealed_at_once_none_is_lost() {
+    for _ in 0..200 {
+        let store = store();
+        let mut writers = Vec::new();
+        for at in 0..BODY.len() {
+            let mut writer = begin_part(store, at as u64, at as u64).await;
+            writer.write_body(Bytes::from_static(&BODY[at..=at]), true).await.unwrap();
+            writers.push(tokio::spawn(writer.finish()));
+        }
+        for writer in writers {
+            writer.await.unwrap().unwrap();
+        }
+        let (_, mut hit) = find(store, "/a").await.unwrap();
+        assert_eq!(rest(&mut hit).await.unwrap(), BODY);
+    }
 }

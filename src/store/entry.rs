@@ -1,7 +1,11 @@
 //! What is stored: a parsed head, a body, and what was decided about them.
 
+use super::partial::{Filling, Parts};
 use crate::decide::Facts;
+use crate::semantics::combine::{combined_head, head_of_whole};
+use crate::semantics::range::Spec;
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use pingora::cache::CacheMeta;
 use pingora::http::ResponseHeader;
 use std::sync::Arc;
@@ -25,22 +29,24 @@ pub struct StoredHead {
     /// that was purged.
     since: SystemTime,
     variance: Option<[u8; 16]>,
+    /// The part that it announces; `None` is the whole. Boxed, because most are, and all take the place.
+    filling: Option<Box<Filling>>,
 }
 
 impl StoredHead {
     /// Copies what is to be kept.
     pub fn of(meta: &CacheMeta) -> Self {
-        StoredHead { header: meta.response_header_copy(), since: meta.provenance(), variance: meta.variance() }
+        StoredHead {
+            header: meta.response_header_copy(),
+            since: meta.provenance(),
+            variance: meta.variance(),
+            filling: meta.extensions().get::<Filling>().copied().map(Box::new),
+        }
     }
 
     /// The same response in the same place with a new head and new freshness.
     pub fn renewed(&self, meta: &CacheMeta) -> Self {
         StoredHead { since: self.since, variance: self.variance, ..StoredHead::of(meta) }
-    }
-
-    /// The hash of the values of the request's fields that it varies on.
-    pub fn variance(&self) -> Option<[u8; 16]> {
-        self.variance
     }
 
     /// Status and fields.
@@ -58,8 +64,47 @@ impl StoredHead {
     }
 
     /// The fields.
-    pub fn headers(&self) -> &http::HeaderMap {
+    pub fn headers(&self) -> &HeaderMap {
         &self.header.headers
+    }
+
+    /// The hash of the request's values that it varies on.
+    pub fn variance(&self) -> Option<[u8; 16]> {
+        self.variance
+    }
+
+    /// The part that it announces; `None` is the whole.
+    pub fn filling(&self) -> Option<&Filling> {
+        self.filling.as_deref()
+    }
+
+    /// Whether its fill answers a request that would ask the origin for this part, or for the whole.
+    pub fn answers(&self, wanted: Option<Spec>) -> bool {
+        self.filling().is_none_or(|filling| wanted.is_some() && filling.asked == wanted)
+    }
+
+    /// The head that the whole would have had.
+    pub fn of_whole(&self, complete: u64) -> StoredHead {
+        self.with_fields(&head_of_whole(self.headers(), complete))
+    }
+
+    /// This one after a part came with the head `new`, which says how long both are fresh.
+    pub fn combined(&self, new: &StoredHead, complete: u64, now: SystemTime) -> StoredHead {
+        new.with_fields(&combined_head(self.headers(), new.headers(), complete, now))
+    }
+
+    fn with_fields(&self, fields: &HeaderMap) -> StoredHead {
+        let header = match ResponseHeader::build_no_case(StatusCode::OK, Some(fields.len())) {
+            Ok(mut header) => {
+                header.set_version(self.header.version);
+                for (name, value) in fields {
+                    let _ = header.append_header(name, value.clone());
+                }
+                header
+            }
+            Err(_) => self.header.clone(),
+        };
+        StoredHead { header, since: self.since, variance: self.variance, filling: None }
     }
 }
 
@@ -80,15 +125,71 @@ fn whole_seconds(window: Duration) -> u32 {
     u32::try_from(window.as_secs() + u64::from(window.subsec_nanos() > 0)).unwrap_or(u32::MAX)
 }
 
-/// A complete stored response. Sealed by construction: only a fill that ended as its framing promised becomes one.
+/// The content of an entry.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// Some parts.
+    Parts(Parts),
+}
+
+impl Body {
+    /// Bytes that are here.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        match self {
+            Body::Whole(bytes) => bytes.len(),
+            Body::Parts(parts) => parts.held(),
+        }
+    }
+
+    /// Bytes of the whole.
+    pub fn complete(&self) -> u64 {
+        match self {
+            Body::Whole(bytes) => bytes.len() as u64,
+            Body::Parts(parts) => parts.complete(),
+        }
+    }
+
+    /// Bytes from `start` on, and none from `end` on: as many as are in one piece. `None`: there is no such byte here.
+    pub fn at(&self, start: u64, end: u64) -> Option<Bytes> {
+        match self {
+            Body::Whole(bytes) => {
+                let start = usize::try_from(start).ok()?;
+                let end = usize::try_from(end).map_or(bytes.len(), |end| end.min(bytes.len()));
+                (start < end).then(|| bytes.slice(start..end))
+            }
+            Body::Parts(parts) => parts.at(start, end),
+        }
+    }
+
+    /// This and a part of the same content.
+    pub fn with(&self, first: u64, bytes: Bytes) -> Body {
+        match self {
+            Body::Whole(whole) => Body::Whole(whole.clone()),
+            Body::Parts(parts) => parts.with(first, bytes).into_body(),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Body::Whole(bytes) => bytes.len(),
+            Body::Parts(parts) => parts.weight(),
+        }
+    }
+}
+
+/// A stored response, or parts of one under the head that the whole would have. Sealed by construction: only a fill that
+/// ended as its framing promised becomes one.
 #[derive(Debug)]
 pub struct Entry {
     /// The full key, compared on every read.
     pub key: Box<[u8]>,
     /// Head and freshness, parsed.
     pub head: Arc<StoredHead>,
-    /// The whole body.
-    pub body: Bytes,
+    /// The content.
+    pub body: Body,
     /// What was decided about it.
     pub facts: Arc<Facts>,
     hits: AtomicU64,
@@ -102,14 +203,25 @@ const FIXED_COST: usize = 640;
 const FIELD_COST: usize = 112;
 
 impl Entry {
-    /// Puts the pieces together.
+    /// A complete one.
     pub fn new(key: Box<[u8]>, head: Arc<StoredHead>, body: Bytes, facts: Arc<Facts>) -> Self {
+        Entry::of(key, head, Body::Whole(body), facts)
+    }
+
+    /// Puts the pieces together.
+    pub fn of(key: Box<[u8]>, head: Arc<StoredHead>, body: Body, facts: Arc<Facts>) -> Self {
         Entry { key, head, body, facts, hits: AtomicU64::new(0) }
     }
 
     /// The same entry with a new head, after the origin confirmed it.
     pub fn with_head(&self, head: Arc<StoredHead>, facts: Arc<Facts>) -> Self {
         Entry { key: self.key.clone(), head, body: self.body.clone(), facts, hits: AtomicU64::new(self.hits()) }
+    }
+
+    /// The same, served so often already.
+    #[must_use]
+    pub fn with_hits(self, hits: u64) -> Self {
+        Entry { hits: AtomicU64::new(hits), ..self }
     }
 
     /// How often it was served.
@@ -127,6 +239,6 @@ impl Entry {
         let head: usize =
             self.head.headers().iter().map(|(name, value)| FIELD_COST + name.as_str().len() + value.len()).sum();
         let tags: usize = self.facts.tags.iter().map(|tag| size_of::<String>() + tag.len()).sum();
-        FIXED_COST + self.key.len() + head + tags + self.body.len()
+        FIXED_COST + self.key.len() + head + tags + self.body.weight()
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! * [`entry`]: what is stored
 //! * [`fill`]: a response on its way
+//! * [`partial`]: parts of a response, and how they become the whole
 //! * [`memory`]: the memory tier
 //! * [`direct`]: entries that come or change beside the framework's cache
 //! * [`adapter`]: all of it as Pingora's `Storage`, `HandleHit` and `HandleMiss`
@@ -14,15 +15,17 @@ pub mod direct;
 pub mod entry;
 pub mod fill;
 pub mod memory;
+pub mod partial;
 
 use crate::key::PrimaryKey;
 use crate::lock::Uncacheable;
+use crate::semantics::range::Spec;
 use crate::telemetry::{IntCounter, metrics};
 use arc_swap::ArcSwap;
 use entry::{Entry, EntryId};
 use fill::{Fill, FillLimits};
 use memory::MemoryTier;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -30,6 +33,9 @@ use std::time::Duration;
 
 /// How long a fill that is not kept waits for a follower that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Entries are combined under one of so many locks.
+const COMBINING: usize = 64;
 
 /// All tiers, and the fills under way.
 #[derive(Debug)]
@@ -46,6 +52,8 @@ pub struct Store {
     /// Responses that are collected beside the fills.
     asides: direct::Asides,
     counters: Counters,
+    /// Held while what is stored is read, combined with a part, and stored again.
+    combining: Box<[Mutex<()>]>,
 }
 
 /// Lookups in the memory tier, found without a look-up by name.
@@ -84,6 +92,7 @@ impl Store {
             uncacheable,
             asides: direct::Asides::default(),
             counters,
+            combining: (0..COMBINING).map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -121,13 +130,14 @@ impl Store {
         self.memory.remove(&EntryId { primary: key.hash(), variant: None });
     }
 
-    fn joinable_fill(&self, id: &EntryId, key: &[u8]) -> Option<Arc<Fill>> {
+    /// The latest fill of the whole, or of exactly this part.
+    fn joinable_fill(&self, id: &EntryId, key: &[u8], part: Option<Spec>) -> Option<Arc<Fill>> {
         if self.filling.load(Ordering::Acquire) == 0 {
             return None;
         }
         let fills = self.fills.read();
         // The latest began with the latest answer of the origin.
-        let latest = fills.get(id)?.iter().rev().find(|fill| *fill.key == *key);
+        let latest = fills.get(id)?.iter().rev().find(|fill| *fill.key == *key && fill.head.answers(part));
         let stalled_after = Duration::from_millis(self.stalled_after.load(Ordering::Relaxed));
         latest.filter(|fill| fill.is_joinable(stalled_after)).cloned()
     }
@@ -151,6 +161,13 @@ impl Store {
     }
 
     fn keep(&self, id: EntryId, entry: Entry) {
+        let _alone = self.combining(&id).lock();
         self.memory.insert(id, Arc::new(entry));
+    }
+
+    fn combining(&self, id: &EntryId) -> &Mutex<()> {
+        let shard = (id.primary ^ id.variant.unwrap_or(0)) as usize % COMBINING;
+        #[expect(clippy::indexing_slicing, reason = "there are so many")]
+        &self.combining[shard]
     }
 }

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub policy_seconds: HistogramVec,
     /// Origin answers, by origin and status; `error` where none came.
     pub origin_requests: IntCounterVec,
+    /// Parts that did not fit what is stored, so that the whole was asked for again, by origin.
+    pub parts_refused: IntCounterVec,
     /// Requests that wait for another's fill, or follow it.
     pub fill_waiters: IntGauge,
     /// Access log lines that were dropped because the log could not keep up.
@@ -160,6 +162,11 @@ impl Metrics {
             policy_errors: counters("tidegate_policy_errors_total", "Policy calls that failed.", &["bucket", "kind"]),
             policy_seconds,
             origin_requests: counters("tidegate_origin_requests_total", "Answers of origins.", &["origin", "status"]),
+            parts_refused: counters(
+                "tidegate_parts_refused_total",
+                "Parts that did not fit what is stored, so that the whole was asked for again.",
+                &["origin"],
+            ),
             fill_waiters: waiters,
             access_log_dropped: dropped,
             registry,
