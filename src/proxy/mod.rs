@@ -236,18 +236,18 @@ impl ProxyHttp for Hooks {
         &self,
         session: &Session,
         response: &ResponseHeader,
-        _ctx: &mut Box<Context>,
+        ctx: &mut Box<Context>,
     ) -> Result<bool> {
-        Ok(stored::not_modified(session.req_header(), response))
+        Ok(stored::not_modified(session.req_header(), response, ctx.now))
     }
 
     fn range_header_filter(
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Box<Context>,
+        ctx: &mut Box<Context>,
     ) -> RangeType {
-        response::range_of(session, response)
+        response::range_of(session, response, ctx.now)
     }
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<bool> {

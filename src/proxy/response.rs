@@ -26,6 +26,7 @@ use pingora::http::ResponseHeader;
 use pingora::prelude::{Error, ErrorType, Result};
 use pingora::proxy::{MultiRangeInfo, RangeType, Session};
 use std::borrow::Cow;
+use std::time::SystemTime;
 
 /// [`via`] where nobody was before us: nearly always.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 tidegate");
@@ -112,7 +113,8 @@ impl Gate {
             // Of the 206 that was not sent.
             response.remove_header(&header::CONTENT_RANGE);
         }
-        let (outcome, account) = what_happened(session, ctx);
+        let now = time_of_answer(session, ctx);
+        let (outcome, account) = what_happened(session, ctx, now);
         if response.status == StatusCode::NOT_MODIFIED && ctx.found.is_some() {
             for name in not_in_304(&response.headers) {
                 response.remove_header(name);
@@ -121,7 +123,7 @@ impl Gate {
         let stored = session.cache.maybe_cache_meta();
         let from_store = !matches!(outcome, Outcome::Miss(_) | Outcome::Bypass(_) | Outcome::Error(_));
         if from_store && let Some(meta) = stored {
-            let age = meta.age().as_secs();
+            let age = now.duration_since(meta.epoch()).unwrap_or_default().as_secs();
             ctx.age = Some(age);
             let _ = response.insert_header(header::AGE, age);
         }
@@ -230,13 +232,13 @@ pub(super) fn frame_for_the_client(session: &mut Session, response: &mut Respons
 /// `If-Range` holds for nothing, and too many parts are all of it.
 ///
 /// Without a length nothing can be cut, and a 206 that the origin sent is what the client asked for.
-pub(super) fn range_of(session: &mut Session, response: &mut ResponseHeader) -> RangeType {
+pub(super) fn range_of(session: &mut Session, response: &mut ResponseHeader, now: SystemTime) -> RangeType {
     let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     // No body is as long as half of what can be counted; who says so has to be able to add to it.
     let length = length.filter(|length| response.status == StatusCode::OK && *length <= u64::MAX / 2);
     let Some(length) = length else { return RangeType::None };
     let request = session.req_header();
-    let wanted = requested(&request.method, &request.headers, response.status, &response.headers, length, clock::now());
+    let wanted = requested(&request.method, &request.headers, response.status, &response.headers, length, now);
     let cut = match wanted {
         Requested::Whole => response.insert_header(header::ACCEPT_RANGES, "bytes").map(|()| RangeType::None),
         Requested::Part(range) => heads::part(response, range, length).map(|()| RangeType::Single(positions(range))),
@@ -283,12 +285,18 @@ pub(super) fn ask_again_after_a_foreign_304(session: &mut Session, ctx: &mut Con
     Err(again)
 }
 
+/// When the answer is sent. What was stored before the request came is sent at once, so that the clock need not be read again.
+fn time_of_answer(session: &Session, ctx: &Context) -> SystemTime {
+    let at_once = !session.cache.upstream_used() && session.cache.lock_duration().is_none();
+    if at_once { ctx.now } else { clock::now() }
+}
+
 /// Reads the outcome off the phase in which the cache ended.
-fn what_happened(session: &Session, ctx: &Context) -> (Outcome, Account) {
+fn what_happened(session: &Session, ctx: &Context, now: SystemTime) -> (Outcome, Account) {
     let cache = &session.cache;
     let waited = cache.lock_duration().is_some();
     let policy_error = ctx.policy_error.map(|kind| Cow::Owned(format!("policy-error:{kind}")));
-    let ttl = cache.maybe_cache_meta().map(|meta| clock::seconds_between(meta.fresh_until(), clock::now()));
+    let ttl = cache.maybe_cache_meta().map(|meta| clock::seconds_between(meta.fresh_until(), now));
     let tier = ctx.found.as_ref().and_then(|found| found.tier);
     let forward = |otherwise| ctx.forward.unwrap_or(otherwise);
     let mut account = Account { forward_status: ctx.origin_status, detail: policy_error, ..Account::default() };
