@@ -43,13 +43,7 @@ impl Gate {
             HeadUpdate::Updated(fields) => fields,
         };
         let mut head = heads::plain(entry.head.response(), &new);
-        let answer = decide::Response {
-            status: head.status.as_u16(),
-            headers: &head.headers,
-            request_time: ctx.asked.map_or(now, |(_, at)| at),
-            response_time: now,
-            max_object: self.store.max_object(),
-        };
+        let answer = self.answer_of(&head, ctx, now);
         let policy = ctx.working_policy().map(AsRef::as_ref);
         match decide::response(&site.bucket, policy, verdict, &ctx.view(request), &answer).action {
             ResponseAction::Store(storing) => {

@@ -7,10 +7,13 @@
 //! | tiers | `Storage::lookup` | [`crate::store`] |
 //! | is the entry still good | `cache_hit_filter`, `should_serve_stale` | [`stored`] |
 //! | one fill per key | `CacheKeyLock::lock` | [`crate::lock`] |
+//! | a crowd on an origin that fails | `proxy_upstream_filter`, `should_serve_stale` | [`crowd`] |
 //! | origin | `upstream_peer`, `upstream_request_filter` | [`upstream`] |
 //! | parts put together | `upstream_response_filter`, `upstream_response_body_filter` | [`partial`] |
 //! | admission | `response_cache_filter` | [`stored`], [`crate::decide`] |
+//! | interim responses, the answer to a `POST`, what a `HEAD` says | `upstream_response_filter` | `interim`, [`post`], `head_update` |
 //! | response | `response_filter` | [`response`] |
+//! | the client of a request that fetches for others | `response_filter` | [`leader`] |
 //! | account | `logging` | [`account`] |
 //! | our own errors | `fail_to_proxy` | [`fault`] |
 

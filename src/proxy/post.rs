@@ -59,13 +59,7 @@ impl Gate {
         let Some(site) = ctx.site.clone() else { return };
         let now = clock::now();
         let mut head = heads::storable(response);
-        let answer = decide::Response {
-            status: head.status.as_u16(),
-            headers: &head.headers,
-            request_time: ctx.asked.map_or(now, |(_, at)| at),
-            response_time: now,
-            max_object: self.store.max_object(),
-        };
+        let answer = self.answer_of(&head, ctx, now);
         let policy = ctx.working_policy().map(AsRef::as_ref);
         let Some(posted) = decide::posted(&site.bucket, policy, &ctx.view(request), &answer) else { return };
         let PostedAs { key, normalized, storing } = posted;

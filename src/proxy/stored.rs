@@ -127,6 +127,22 @@ impl Gate {
         }
     }
 
+    /// An answer of the origin, with this head, as decisions see it.
+    pub(super) fn answer_of<'a>(
+        &self,
+        head: &'a ResponseHeader,
+        ctx: &Context,
+        now: SystemTime,
+    ) -> decide::Response<'a> {
+        decide::Response {
+            status: head.status.as_u16(),
+            headers: &head.headers,
+            request_time: ctx.asked.map_or(now, |(_, at)| at),
+            response_time: now,
+            max_object: self.store.max_object(),
+        }
+    }
+
     /// Forgets the entry that was found, unless another one took its place.
     fn forget_found(&self, session: &Session, ctx: &Context) {
         if let (Some(key), Some(found)) = (session.cache.maybe_cache_key(), &ctx.found) {
@@ -170,13 +186,7 @@ impl Gate {
             None => heads::storable(response),
         };
         let view = ctx.view(session.req_header());
-        let answer = decide::Response {
-            status: head.status.as_u16(),
-            headers: &head.headers,
-            request_time: ctx.asked.map_or(now, |(_, at)| at),
-            response_time: now,
-            max_object: self.store.max_object(),
-        };
+        let answer = self.answer_of(&head, ctx, now);
         let policy = ctx.working_policy().map(AsRef::as_ref);
         let timed = failures::time(policy, Hook::Response);
         let decided = decide::response(&site.bucket, policy, verdict, &view, &answer);
