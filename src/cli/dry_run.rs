@@ -110,8 +110,7 @@ impl Asked {
 /// A response's fields as the daemon sees them: without those of its connection, and with the date on which it came.
 fn received(mut headers: HeaderMap, now: SystemTime) -> HeaderMap {
     remove_hop_by_hop(&mut headers);
-    if let (false, Ok(date)) =
-        (headers.contains_key(header::DATE), HeaderValue::try_from(httpdate::fmt_http_date(now)))
+    if let (false, Ok(date)) = (headers.contains_key(header::DATE), HeaderValue::try_from(httpdate::fmt_http_date(now)))
     {
         headers.insert(header::DATE, date);
     }
