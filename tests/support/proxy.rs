@@ -2,16 +2,15 @@
 
 use super::call::{Call, Connection};
 use super::settings::Settings;
-use super::{Origin, eventually, within};
+use super::{Origin, Port, eventually, within};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
-use tokio::net::TcpSocket;
 use tokio::sync::watch;
 
 /// The admin token of every daemon that tests start.
@@ -79,15 +78,15 @@ impl Builder {
     pub async fn start(mut self) -> Proxy {
         let (listen, admin, tls) = (Port::reserve(), Port::reserve(), Port::reserve());
         if self.tls {
-            let listener = format!("[{{ listen: \"{}\", cert: chain.pem, key: key.pem }}]", tls.addr);
+            let listener = format!("[{{ listen: \"{}\", cert: chain.pem, key: key.pem }}]", tls.addr());
             self.settings.set("server.tls", &listener);
         }
-        self.settings.set("server.listen", &format!("[\"{}\"]", listen.addr));
-        self.settings.set("admin.listen", &format!("\"{}\"", admin.addr));
+        self.settings.set("server.listen", &format!("[\"{}\"]", listen.addr()));
+        self.settings.set("admin.listen", &format!("\"{}\"", admin.addr()));
         let dir = self.dir.path().display().to_string();
         write(&self.dir.path().join("tidegate.yaml"), &self.settings.to_yaml(&dir));
         let mut daemon = Daemon::spawn(self.dir.path(), &self.env);
-        if let Err(log) = daemon.become_ready(listen.addr, admin.addr).await {
+        if let Err(log) = daemon.become_ready(listen.addr(), admin.addr()).await {
             panic!("the daemon ended before it was ready; it said:\n{log}");
         }
         Proxy { listen, admin, tls, daemon, dir: self.dir }
@@ -153,22 +152,22 @@ impl Proxy {
     }
 
     pub fn call(&self, method: &str, target: &str) -> Call {
-        Call::new(self.listen.addr, method, target)
+        Call::new(self.listen.addr(), method, target)
     }
 
     /// Where it takes requests, for tests that write bytes of their own.
     pub fn listen(&self) -> SocketAddr {
-        self.listen.addr
+        self.listen.addr()
     }
 
     /// A connection that is kept between calls.
     pub async fn connect(&self) -> Connection {
-        Connection::to(self.listen.addr).await
+        Connection::to(self.listen.addr()).await
     }
 
     /// `GET` at the admin listener, without a token.
     pub fn admin(&self, target: &str) -> Call {
-        Call::new(self.admin.addr, "GET", target).host("localhost")
+        Call::new(self.admin.addr(), "GET", target).host("localhost")
     }
 
     pub async fn stats(&self) -> Value {
@@ -221,12 +220,12 @@ impl Proxy {
 
     /// Where it listens, for clients that speak for themselves.
     pub fn addr(&self) -> SocketAddr {
-        self.listen.addr
+        self.listen.addr()
     }
 
     /// Where the TLS listener is, if [`Builder::tls`] asked for one.
     pub fn tls(&self) -> SocketAddr {
-        self.tls.addr
+        self.tls.addr()
     }
 
     /// The process, to be watched.
@@ -346,24 +345,4 @@ impl Log {
 
 fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));
-}
-
-/// A port of the loopback address that the system gives to nobody else, in this process or another, as long as this lives.
-///
-/// A socket is bound to it and does not listen. A daemon can listen there all the same, since both allow the address to be
-/// used again (`SO_REUSEADDR`), and if none does, a connection is refused. A port that is only known to have been free
-/// would be given to the daemon of another test, or to a client's end of a connection, before this one listens; and the
-/// test would then talk to a daemon that is not its own.
-struct Port {
-    addr: SocketAddr,
-    _bound: TcpSocket,
-}
-
-impl Port {
-    fn reserve() -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_reuseaddr(true).expect("an address to be used again");
-        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
-        Port { addr: socket.local_addr().expect("its number"), _bound: socket }
-    }
 }
