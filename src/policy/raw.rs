@@ -1084,6 +1084,12 @@ impl Machine {
         }
     }
 
+    /// The watch over this machine, for a test that stands in the watchdog's way.
+    #[cfg(test)]
+    pub(super) fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
     /// The VM, for its memory settings.
     pub(super) fn lua(&self) -> &Lua {
         &self.lua

@@ -199,3 +199,54 @@ fn look(watchdog: &Watchdog) -> bool {
     }
     active
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::raw::{Call, Cause, Program, Running};
+    use crate::policy::{Hook, sandbox, thread_time};
+    use std::cell::RefCell;
+    use std::sync::mpsc;
+
+    /// Longest wait for anything, for a test that fails.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    const ENDLESS: &str = "return { request = function() while true do pcall(function() end) end end }";
+
+    #[test]
+    fn a_call_that_was_found_once_is_stopped_without_the_watchdog() {
+        let limit = Duration::from_millis(50);
+        let (watched, slots) = mpsc::channel();
+        let (ended, ends) = mpsc::channel();
+        thread::spawn(move || {
+            let mut machine = sandbox::build(16 << 20).unwrap();
+            let code = mlua::chunk::Compiler::new().compile(ENDLESS).unwrap();
+            let inputs = RefCell::default();
+            let run = || Running::new(1, limit, &inputs);
+            let program = Program { uid: 1, chunk: c"=endless", code: &code };
+            let loaded = machine.load(&program, &run(), |_| Ok::<_, ()>(Vec::new()));
+            assert!(matches!(loaded, Ok(Ok(()))));
+            watched.send(Arc::clone(&machine.watched().slot)).unwrap();
+            let before = thread_time();
+            let fault = machine.call(Call::Hook(Hook::Request), &run(), |_| ()).unwrap().unwrap_err();
+            ended.send((fault.cause, thread_time().saturating_sub(before))).unwrap();
+        });
+        let slot = slots.recv_timeout(PATIENCE).unwrap();
+        let began = Instant::now();
+        let found = loop {
+            // Nobody is looked at while this is held.
+            let held = WATCHDOG.wait().slots.lock();
+            if slot.call.load(Ordering::Acquire) & 1 == 1 && slot.is_alarmed() {
+                break held;
+            }
+            drop(held);
+            assert!(began.elapsed() < PATIENCE, "the watchdog found no call");
+            thread::sleep(TICK / 4);
+        };
+        let end = ends.recv_timeout(PATIENCE);
+        drop(found);
+        let (cause, used) = end.expect("an end without the watchdog");
+        assert_eq!(cause, Cause::Time);
+        assert!(used >= limit, "stopped after {used:?} of {limit:?}");
+    }
+}
