@@ -204,7 +204,7 @@ fn look(watchdog: &Watchdog) -> bool {
 mod tests {
     use super::*;
     use crate::policy::raw::{Call, Cause, Program, Running};
-    use crate::policy::{Hook, sandbox, thread_time};
+    use crate::policy::{Hook, candidate, sandbox, thread_time};
     use std::cell::RefCell;
     use std::sync::mpsc;
 
@@ -220,7 +220,7 @@ mod tests {
         let (ended, ends) = mpsc::channel();
         thread::spawn(move || {
             let mut machine = sandbox::build(16 << 20).unwrap();
-            let code = mlua::chunk::Compiler::new().compile(ENDLESS).unwrap();
+            let code = candidate::compile(ENDLESS.as_bytes(), &Arc::from("p.lua")).unwrap();
             let inputs = RefCell::default();
             let run = || Running::new(1, limit, &inputs);
             let program = Program { uid: 1, chunk: c"=endless", code: &code };
