@@ -201,15 +201,26 @@ buckets: { main: { match: { hosts: [\"*\"] }, origin: main } }
     #[test]
     fn a_response_without_a_date_comes_at_the_time_of_the_decision() {
         let config = Config::parse(CONFIG, Path::new("tidegate.yaml"), &|_| None).unwrap().config;
-        let line = ["tidegate", "dry-run", "--status", "200", "--response-header", "cache-control: max-age=900"];
+        let line = [
+            "tidegate",
+            "dry-run",
+            "-c",
+            "tidegate.yaml",
+            "--status",
+            "200",
+            "--response-header",
+            "cache-control: max-age=900",
+        ];
         let Command::DryRun(args) = Cli::try_parse_from(line.into_iter().chain(["http://a.example/"])).unwrap().command
         else {
             panic!("not a dry run");
         };
-        // Long ago, so that a second look at the clock would find the response decades old or yet to come.
-        let now = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        let asked = Asked::of(&args, now).unwrap();
-        let told = serde_json::to_value(explain(&config, &asked, &args, now).unwrap()).unwrap();
-        assert_eq!(told["response"]["ttl"], 900.0, "{told:#}");
+        // Far away on either side, so that a look at the clock by any part would make the response decades old.
+        for seconds in [1_000_000_000, 4_000_000_000] {
+            let now = UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(999);
+            let asked = Asked::of(&args, now).unwrap();
+            let told = serde_json::to_value(explain(&config, &asked, &args, now).unwrap()).unwrap();
+            assert_eq!(told["response"]["ttl"], 900.0, "{told:#}");
+        }
     }
 }
