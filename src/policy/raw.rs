@@ -218,7 +218,7 @@ struct Timer {
 }
 
 /// Most safepoints that pass without a look at a clock: few enough for those that are far apart, since a library call
-/// of milliseconds can lie between two, and enough to make the look, which costs ten safepoints of an empty loop, cheap.
+/// of milliseconds can lie between two, and enough to make the look, which costs ten rounds of an empty loop, cheap.
 const MOST_SKIPPED: u32 = 31;
 
 /// Looks are meant to be so far apart: far more than a look takes, far less than a limit.
