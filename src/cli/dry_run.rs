@@ -11,7 +11,7 @@ use crate::semantics::fields::remove_hop_by_hop;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 #[derive(Debug, Args)]
 pub(super) struct DryRunArgs {
@@ -45,14 +45,16 @@ pub(super) fn run(args: &DryRunArgs, printer: &Printer) -> ExitStatus {
         Ok(loaded) => loaded.config,
         Err(status) => return status,
     };
-    let asked = match Asked::of(args) {
+    // One reading for the whole decision: a response that came a second before it is looked at would be a second old.
+    let now = clock::now();
+    let asked = match Asked::of(args, now) {
         Ok(asked) => asked,
         Err(message) => {
             printer.error(&message);
             return ExitStatus::Usage;
         }
     };
-    match explain(&config, &asked, args) {
+    match explain(&config, &asked, args, now) {
         Ok(told) => {
             let text = match args.format {
                 Format::Text => told.to_string(),
@@ -78,7 +80,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(args: &DryRunArgs) -> Result<Self, String> {
+    fn of(args: &DryRunArgs, now: SystemTime) -> Result<Self, String> {
         let method = Method::from_bytes(args.method.as_bytes())
             .map_err(|_| format!("-X {:?}: this is no method; methods are tokens such as GET", args.method))?;
         let url: Uri = args.url.parse().map_err(|e| format!("{:?}: this is no URL: {e}", args.url))?;
@@ -98,7 +100,7 @@ impl Asked {
         let path_and_query = url.path_and_query().map_or("/", |target| target.as_str());
         let uri = path_and_query.parse().map_err(|e| format!("{:?}: this is no URL: {e}", args.url))?;
         let response = match args.status {
-            Some(status) => Some((status, received(fields(&args.response_headers, "--response-header")?))),
+            Some(status) => Some((status, received(fields(&args.response_headers, "--response-header")?, now))),
             None => None,
         };
         Ok(Asked { method, uri, headers, target: Target { scheme, host, authority }, response })
@@ -106,10 +108,9 @@ impl Asked {
 }
 
 /// A response's fields as the daemon sees them: without those of its connection, and with the date on which it came.
-fn received(mut headers: HeaderMap) -> HeaderMap {
+fn received(mut headers: HeaderMap, now: SystemTime) -> HeaderMap {
     remove_hop_by_hop(&mut headers);
-    if let (false, Ok(date)) =
-        (headers.contains_key(header::DATE), HeaderValue::try_from(httpdate::fmt_http_date(clock::now())))
+    if let (false, Ok(date)) = (headers.contains_key(header::DATE), HeaderValue::try_from(httpdate::fmt_http_date(now)))
     {
         headers.insert(header::DATE, date);
     }
@@ -129,7 +130,7 @@ fn fields(lines: &[String], option: &str) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-fn explain(config: &Config, asked: &Asked, args: &DryRunArgs) -> Result<Explanation, String> {
+fn explain(config: &Config, asked: &Asked, args: &DryRunArgs, now: SystemTime) -> Result<Explanation, String> {
     let (host, path) = (&asked.target.host, asked.uri.path());
     let bucket = config.bucket_for(host, path).ok_or_else(|| {
         let file = config.file.display();
@@ -143,7 +144,6 @@ fn explain(config: &Config, asked: &Asked, args: &DryRunArgs) -> Result<Explanat
     // A policy that does not work is a decision as well: the one that the daemon would come to.
     let (policies, _) = PolicySet::load(&config.policies.dir, &names, &config.policies.limits);
     let policy = bucket.policy.as_deref().and_then(|name| policies.get(name)).map(AsRef::as_ref);
-    let now = clock::now();
     let request = Request {
         method: &asked.method,
         uri: &asked.uri,
@@ -181,4 +181,46 @@ fn explain(config: &Config, asked: &Asked, args: &DryRunArgs) -> Result<Explanat
         }
         _ => told,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+    use std::path::Path;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    const CONFIG: &str = "
+server: { listen: [\"127.0.0.1:8080\"] }
+cache: { memory: { capacity: 64MiB } }
+origins: { main: { http: { servers: [\"127.0.0.1:9\"] } } }
+buckets: { main: { match: { hosts: [\"*\"] }, origin: main } }
+";
+
+    #[test]
+    fn a_response_without_a_date_comes_at_the_time_of_the_decision() {
+        let config = Config::parse(CONFIG, Path::new("tidegate.yaml"), &|_| None).unwrap().config;
+        let line = [
+            "tidegate",
+            "dry-run",
+            "-c",
+            "tidegate.yaml",
+            "--status",
+            "200",
+            "--response-header",
+            "cache-control: max-age=900",
+        ];
+        let Command::DryRun(args) = Cli::try_parse_from(line.into_iter().chain(["http://a.example/"])).unwrap().command
+        else {
+            panic!("not a dry run");
+        };
+        // Far away on either side, so that a look at the clock by any part would make the response decades old.
+        for seconds in [1_000_000_000, 4_000_000_000] {
+            let now = UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(999);
+            let asked = Asked::of(&args, now).unwrap();
+            let told = serde_json::to_value(explain(&config, &asked, &args, now).unwrap()).unwrap();
+            assert_eq!(told["response"]["ttl"], 900.0, "{told:#}");
+        }
+    }
 }

@@ -242,7 +242,7 @@ fn chunk_name(file: &str) -> CString {
     CString::new(format!("={file}")).unwrap_or_default()
 }
 
-fn compile(source: &[u8], file: &Arc<str>) -> Result<Arc<[u8]>, PolicyError> {
+pub(super) fn compile(source: &[u8], file: &Arc<str>) -> Result<Arc<[u8]>, PolicyError> {
     // Level 2 would inline functions and take their lines out of errors.
     let compiler = mlua::chunk::Compiler::new().set_optimization_level(1).set_debug_level(1);
     match compiler.compile(source) {

@@ -41,10 +41,6 @@ const MOST_NAMES: usize = 64;
 const LONGEST_NAME: usize = 64;
 const LONGEST_BLANK_NAME: usize = 4 * LONGEST_NAME;
 
-/// Most work of a normaliser that a script calls: its names times the field's bytes, since it can look for each name in
-/// the whole field.
-const MOST_LOOKED_AT: usize = 1 << 20;
-
 fn text<'a>(args: &Args<'a>, i: usize) -> Result<&'a [u8], String> {
     match args.get(i) {
         Given::Text(text) if text.len() > LONGEST => {
@@ -104,9 +100,6 @@ pub(super) fn normalized<'a>(normalizer: &Normalizer, args: &Args<'a>) -> Result
         Given::Nil => None,
         Given::Text(field) if field.len() > LONGEST => {
             return Err(format!("a field of {} bytes is longer than {LONGEST}", field.len()));
-        }
-        Given::Text(field) if field.len().saturating_mul(normalizer.names()) > MOST_LOOKED_AT => {
-            return Err(format!("a field of {} bytes is too long for {} names", field.len(), normalizer.names()));
         }
         Given::Text(field) => Some(field),
         other => return Err(format!("a normaliser takes a string or nil, not a {}", other.kind())),

@@ -27,14 +27,19 @@ pub(super) fn first<'q>(text: &'q [u8], wanted: &[u8]) -> Option<&'q [u8]> {
     })
 }
 
-/// The first cookie of that name in a `Cookie` field, as sent, without the blanks around it.
-pub(super) fn cookie<'c>(field: &'c [u8], wanted: &[u8]) -> Option<&'c [u8]> {
-    field.split(|b| *b == b';').find_map(|pair| {
+/// The cookies of a `Cookie` field in their order: name and value as sent, without the blanks around them.
+pub(super) fn cookies(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    field.split(|b| *b == b';').filter_map(|pair| {
         let pair = pair.trim_ascii();
         let equals = pair.iter().position(|b| *b == b'=')?;
         let (name, value) = pair.split_at(equals);
-        (name.trim_ascii_end() == wanted).then(|| value.get(1..).unwrap_or_default().trim_ascii_start())
+        Some((name.trim_ascii_end(), value.get(1..).unwrap_or_default().trim_ascii_start()))
     })
+}
+
+/// The first cookie of that name.
+pub(super) fn cookie<'c>(field: &'c [u8], wanted: &[u8]) -> Option<&'c [u8]> {
+    cookies(field).find_map(|(name, value)| (name == wanted).then_some(value))
 }
 
 /// The patterns given to a method, checked.

@@ -22,7 +22,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{mem, ptr, slice};
 
 use mlua::Lua;
@@ -60,8 +60,8 @@ pub(super) struct Running<'a> {
     pub(super) inputs: &'a RefCell<Inputs>,
     /// Set while a policy loads.
     pub(super) loader: Option<&'a Loader<'a>>,
-    /// Processor time of this thread at the first alarm of this call.
-    alarm: Cell<Option<Duration>>,
+    /// The clocks of this call, once there was an alarm for it.
+    timer: Cell<Option<Timer>>,
     /// The call ran for too long: every safepoint raises from now on.
     expired: Cell<bool>,
     /// Where the last error left the script: file and line.
@@ -83,7 +83,7 @@ impl<'a> Running<'a> {
             field: None,
             inputs,
             loader: None,
-            alarm: Cell::new(None),
+            timer: Cell::new(None),
             expired: Cell::new(false),
             position: RefCell::new(None),
             call: Cell::new(0),
@@ -116,7 +116,7 @@ struct Entered {
 impl Entered {
     #[inline]
     fn new(run: &Running<'_>, slot: &Slot) -> Self {
-        run.call.set(slot.start(run.limit));
+        run.call.set(slot.start());
         run.slot.set(slot);
         let before = RUNNING.replace(ptr::from_ref(run).cast());
         Entered { before, slot }
@@ -142,55 +142,129 @@ pub(super) struct Interrupt(*mut ffi::lua_Callbacks);
 unsafe impl Send for Interrupt {}
 
 impl Interrupt {
-    /// Makes the VM call [`on_interrupt`] at its next safepoint. The machine must be alive: `Watched`, which every
-    /// machine holds and drops first, sees to that.
+    /// Makes the VM call [`on_interrupt`] at its safepoints. The machine must be alive: `Watched`, which every machine
+    /// holds and drops first, sees to that.
     pub(super) fn arm(&self) {
         self.store(on_interrupt as *mut c_void);
     }
 
+    /// Lets the VM run undisturbed, unless there is an alarm for the call that runs.
+    fn disarm(&self, slot: &Slot) {
+        self.store(ptr::null_mut());
+        // An alarm is written before the interrupt is armed, all in one total order. So if what was just overwritten was
+        // armed for the call that runs, its alarm is seen here.
+        if slot.is_alarmed() {
+            self.arm();
+        }
+    }
+
     fn store(&self, function: *mut c_void) {
-        // SAFETY: the callbacks are part of a living VM (see `arm`); an optional function pointer has the layout of a
-        // pointer, null for none, and the field is aligned.
+        // SAFETY: the callbacks are part of a living VM (see `arm`; `disarm` is called by the VM itself); an optional
+        // function pointer has the layout of a pointer, null for none, and the field is aligned.
         unsafe {
             let field = (&raw mut (*self.0).interrupt).cast::<*mut c_void>();
-            AtomicPtr::from_ptr(field).store(function, Ordering::Release);
+            AtomicPtr::from_ptr(field).store(function, Ordering::SeqCst);
         }
     }
 }
 
-/// Runs at a safepoint after the watchdog asked for it: raises if the call that runs has used up its time.
+/// Runs at a safepoint after the watchdog asked for it, and then at each one of the call: raises if the call has used up
+/// its time.
 unsafe extern "C-unwind" fn on_interrupt(state: *mut lua_State, gc: c_int) {
     // The collector must not be left by an exception.
     if gc >= 0 {
         return;
     }
-    // SAFETY: Luau passes its own state; the slot is valid while its `Running` is published.
+    // SAFETY: Luau passes its own state; the slot is that of the machine that is being called, which is alive, and a
+    // reference to it is let go before the machine is.
     unsafe {
-        if running().is_some_and(|run| is_over(run)) {
-            // A safepoint promises no stack space.
-            ffi::lua_rawcheckstack(state, 3);
-            raise(state, String::from("stopped: it ran for too long"));
+        // Outside of a call, Luau meets no safepoint.
+        let Some(run) = running() else { return };
+        let Some(slot) = run.slot.get().as_ref() else { return };
+        if slot.skips() {
+            return;
         }
-        // The watchdog asks again at its next tick, if it is still the same call.
-        Interrupt(ffi::lua_callbacks(state)).store(ptr::null_mut());
+        match look(run, slot) {
+            Look::InTime => {}
+            Look::Over => {
+                // A safepoint promises no stack space.
+                ffi::lua_rawcheckstack(state, 3);
+                raise(state, String::from("stopped: it ran for too long"));
+            }
+            // The alarm was for a call that ended.
+            Look::NotAlarmed => Interrupt(ffi::lua_callbacks(state)).disarm(slot),
+        }
     }
 }
 
+/// What a look at the clock found.
+enum Look {
+    NotAlarmed,
+    InTime,
+    Over,
+}
+
+/// The clocks of a call that the watchdog found.
+#[derive(Clone, Copy)]
+struct Timer {
+    /// Processor time of this thread when the first safepoint saw the alarm.
+    used: Duration,
+    /// When the last look was.
+    last: Instant,
+    /// The thread cannot use up the limit before so much time has passed on the wall from `last` on.
+    rest: Duration,
+    /// How many safepoints pass between two looks.
+    skip: u32,
+}
+
+/// Most safepoints that pass without a look at a clock: few enough for those that are far apart, since a library call
+/// of milliseconds can lie between two, and enough to make the look, which costs ten rounds of an empty loop, cheap.
+const MOST_SKIPPED: u32 = 31;
+
+/// Looks are meant to be so far apart: far more than a look takes, far less than a limit.
+const LOOK_AGAIN: Duration = Duration::from_micros(5);
+
 /// Whether the call has used up its time, by the rule that `watchdog` tells.
-fn is_over(run: &Running<'_>) -> bool {
+///
+/// A thread uses no more processor time than passes on the wall. So the wall's clock, which costs no system call, says
+/// when the thread's has to be read: on a machine with processors to spare once, at the end.
+#[cold]
+fn look(run: &Running<'_>, slot: &Slot) -> Look {
     if run.expired.get() {
-        return true;
+        return Look::Over;
     }
-    // SAFETY: the slot is that of the machine that is being called.
-    if !unsafe { run.slot.get().as_ref() }.is_some_and(Slot::is_alarmed) {
-        return false;
+    if !slot.is_alarmed() {
+        return Look::NotAlarmed;
     }
-    let now = thread_time();
-    match run.alarm.get() {
-        None => run.alarm.set(Some(now)),
-        Some(first) => run.expired.set(now.saturating_sub(first) >= run.limit / 2),
+    let now = Instant::now();
+    let Some(mut timer) = run.timer.get() else {
+        run.timer.set(Some(Timer { used: thread_time(), last: now, rest: run.limit, skip: 0 }));
+        return Look::InTime;
+    };
+    let passed = now.saturating_duration_since(timer.last);
+    timer.last = now;
+    timer.rest = timer.rest.saturating_sub(passed);
+    if timer.rest.is_zero() {
+        let used = thread_time().saturating_sub(timer.used);
+        timer.rest = run.limit.saturating_sub(used);
+        run.expired.set(timer.rest.is_zero());
     }
-    run.expired.get()
+    if run.expired.get() {
+        return Look::Over;
+    }
+    timer.skip = if passed > LOOK_AGAIN { timer.skip / 4 } else { (timer.skip * 2 + 1).min(MOST_SKIPPED) };
+    run.timer.set(Some(timer));
+    slot.skip(timer.skip);
+    Look::InTime
+}
+
+/// Lets the next safepoint look at the clock, if the call is timed: before what may take long without one.
+#[inline]
+fn look_soon() {
+    // SAFETY: called by C functions; neither reference is kept.
+    if let Some(slot) = unsafe { running().and_then(|run| run.slot.get().as_ref()) } {
+        slot.skip(0);
+    }
 }
 
 /// Processor time that this thread has used: the clock by which a script's time is up. Unlike the wall's, it stands still
@@ -692,6 +766,7 @@ unsafe extern "C-unwind" fn index_query(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn call_query(state: *mut lua_State) -> c_int {
     // SAFETY: as in `query_self`; the new object is filled before it is used.
     unsafe {
+        look_soon();
         let (run, text, own) = query_self(state);
         let method = ffi::lua_namecallatom(state, ptr::null_mut());
         let method = if method.is_null() { &[][..] } else { CStr::from_ptr(method).to_bytes() };
@@ -734,6 +809,7 @@ unsafe extern "C-unwind" fn query_len(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn call_normalizer(state: *mut lua_State) -> c_int {
     // SAFETY: the tag proves what the data is.
     unsafe {
+        look_soon();
         let data = ffi::lua_touserdatatagged(state, 1, TAG_NORMALIZER).cast::<Arc<Normalizer>>();
         let Some(normalizer) = data.as_ref() else { raise(state, String::from("not a normaliser")) };
         match library::normalized(normalizer, &Args::of(state)) {
@@ -770,6 +846,7 @@ unsafe extern "C-unwind" fn on_atom(_: *mut lua_State, text: *const c_char, leng
 unsafe extern "C-unwind" fn call_library(state: *mut lua_State) -> c_int {
     // SAFETY: the upvalue is given in `install`.
     unsafe {
+        look_soon();
         let place = ffi::lua_tonumber(state, ffi::lua_upvalueindex(1)) as usize;
         let Some(function) = LIBRARY.get(place) else { raise(state, String::from("no such function")) };
         match (function.run)(&Args::of(state)) {
@@ -784,6 +861,7 @@ unsafe extern "C-unwind" fn call_library(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn call_bounded(state: *mut lua_State) -> c_int {
     // SAFETY: the upvalues are given in `bound`; a light userdata of a C function is turned back into one.
     unsafe {
+        look_soon();
         let place = ffi::lua_tonumber(state, ffi::lua_upvalueindex(2)) as usize;
         let function = ffi::lua_tolightuserdata(state, ffi::lua_upvalueindex(1));
         if let Some(spec) = sandbox::BOUNDED.get(place) {
@@ -1004,6 +1082,12 @@ impl Machine {
             let watched = Watched::new(Interrupt(callbacks)).map_err(|e| format!("cannot start the watchdog: {e}"))?;
             Ok(Machine { watched, scripts: Vec::new(), main, lua })
         }
+    }
+
+    /// The watch over this machine, for a test that stands in the watchdog's way.
+    #[cfg(test)]
+    pub(super) fn watched(&self) -> &Watched {
+        &self.watched
     }
 
     /// The VM, for its memory settings.

@@ -1,20 +1,22 @@
 //! Stops scripts that run for too long.
 //!
-//! One thread looks at every VM each millisecond. When it has seen the same call of a VM for half its limit, it arms the
-//! VM's interrupt, which Luau allows from any thread, and does so again at each tick. The VM meets the interrupt at its
-//! next safepoint (a loop's back edge, a call, a return, each step of a pattern). The first alarm of a call notes the
-//! processor time that the thread has used; once the thread has used another half of the limit, the interrupt raises an
-//! error, and again at each later safepoint, so that `pcall` cannot swallow it.
+//! One thread looks at every VM each millisecond. Where it finds a call, it arms the VM's interrupt, which Luau allows
+//! from any thread. The VM meets the interrupt at its next safepoint (a loop's back edge, a call, a return, each step of a
+//! pattern). There the call notes the processor time that its thread has used so far, and from then on it looks after
+//! itself: the interrupt stays armed, so that the call compares its clock with the limit at its safepoints, and raises an
+//! error once the thread has used the limit; and again at each later safepoint, so that `pcall` cannot swallow it. So the
+//! watchdog is needed once for a call. Where a machine has more work than processors, a watchdog that had to look again
+//! would have to wait for one again, while the script has its own.
 //!
-//! Two halves, because only the second can be measured on the thread's own clock: reading that clock costs a system
-//! call, too much for the start of every call. Wall time alone will not do: on a machine with more work than processors
-//! a thread can be put aside for longer than the limit in the middle of a call of one microsecond.
+//! The time is that of the thread's own clock: on a busy machine a thread can be put aside for longer than the limit in
+//! the middle of a call of one microsecond. Reading it costs a system call, too much for the start of every call. That is
+//! why the limit is measured from the first interrupt, at most one look of the watchdog later if it gets its turn.
 //!
 //! A call that starts costs one atomic store and one load, and reads no clock. An alarm names the call that it is for, so
 //! one that fires late never kills the next call. The thread sleeps for good once no VM has been in a call for a second;
 //! the next call wakes it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -23,8 +25,8 @@ use parking_lot::Mutex;
 
 use super::raw::Interrupt;
 
-/// How often the thread looks. A call is stopped at most three of these after its limit, since each half of it ends at a
-/// look, and later if this thread has to wait for a processor.
+/// How often the thread looks. A call is stopped at most one of these after its limit, and later if this thread has to
+/// wait for a processor before it finds the call.
 const TICK: Duration = Duration::from_millis(1);
 
 /// How long all VMs must be idle before the thread sleeps for good.
@@ -32,14 +34,15 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// What the watchdog and one VM share.
 pub(super) struct Slot {
-    /// No other slot of this process has it.
-    id: u64,
     /// The number of the call that runs, odd; the next even number while none does.
     call: AtomicU64,
     /// The number of the last call for which there was an alarm.
     alarmed: AtomicU64,
-    /// Longest time of the call that runs, in microseconds.
-    limit: AtomicU64,
+    /// How many safepoints may pass before the call looks at its clock. Written by the VM's thread, and set to none by the
+    /// watchdog, so that a call whose safepoints have become rare looks at least at each tick.
+    skip: AtomicU32,
+    /// The number that the watchdog saw last.
+    seen: AtomicU64,
     /// `None` once the VM is gone. The lock is held while the VM's memory is written to.
     interrupt: Mutex<Option<Interrupt>>,
 }
@@ -47,11 +50,7 @@ pub(super) struct Slot {
 impl Slot {
     /// A call starts. Pair with [`Slot::stop`].
     #[inline]
-    pub(super) fn start(&self, limit: Duration) -> u64 {
-        let limit = limit.as_micros() as u64;
-        if self.limit.load(Ordering::Relaxed) != limit {
-            self.limit.store(limit, Ordering::Relaxed);
-        }
+    pub(super) fn start(&self) -> u64 {
         let call = self.call.load(Ordering::Relaxed).wrapping_add(1) | 1;
         // This store must be seen by the watchdog before it decides to sleep, or the load below must see that it did:
         // both sides use one total order.
@@ -73,13 +72,32 @@ impl Slot {
 
     /// Whether the alarm is for the call that runs now. Asked by the interrupt.
     pub(super) fn is_alarmed(&self) -> bool {
-        self.alarmed.load(Ordering::Acquire) == self.call.load(Ordering::Relaxed)
+        // The order with the interrupt's own field decides whether an alarm can get lost: see `Interrupt::disarm`.
+        self.alarmed.load(Ordering::SeqCst) == self.call.load(Ordering::Relaxed)
+    }
+
+    /// Whether this safepoint may pass without a look at the clock.
+    #[inline]
+    pub(super) fn skips(&self) -> bool {
+        let skip = self.skip.load(Ordering::Relaxed);
+        if skip > 0 {
+            // Not one step: a look that the watchdog asks for in between waits for its next tick.
+            self.skip.store(skip - 1, Ordering::Relaxed);
+        }
+        skip > 0
+    }
+
+    /// Lets so many safepoints pass.
+    #[inline]
+    pub(super) fn skip(&self, safepoints: u32) {
+        self.skip.store(safepoints, Ordering::Relaxed);
     }
 
     fn alarm(&self, call: u64) {
         let interrupt = self.interrupt.lock();
         if let Some(interrupt) = interrupt.as_ref() {
-            self.alarmed.store(call, Ordering::Release);
+            self.alarmed.store(call, Ordering::SeqCst);
+            self.skip(0);
             interrupt.arm();
         }
     }
@@ -105,12 +123,11 @@ impl Watched {
             Some(watchdog) => watchdog,
             None => start()?,
         };
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let slot = Arc::new(Slot {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
             call: AtomicU64::new(0),
             alarmed: AtomicU64::new(u64::MAX),
-            limit: AtomicU64::new(0),
+            skip: AtomicU32::new(0),
+            seen: AtomicU64::new(0),
             interrupt: Mutex::new(Some(interrupt)),
         });
         watchdog.slots.lock().push(Arc::clone(&slot));
@@ -147,22 +164,11 @@ fn start() -> std::io::Result<&'static Watchdog> {
     Ok(WATCHDOG.get_or_init(|| Watchdog { slots: Mutex::new(Vec::new()), asleep: AtomicBool::new(false), thread }))
 }
 
-/// What was seen of a slot at the last tick.
-#[derive(Clone, Copy)]
-struct Seen {
-    slot: u64,
-    call: u64,
-    /// When that call was seen first. It started before, so none is found too long before it is, however late this thread
-    /// is woken.
-    since: Instant,
-}
-
 fn watch(watchdog: &Watchdog) -> ! {
-    let mut seen = Vec::new();
     let mut busy = Instant::now();
     loop {
         let now = Instant::now();
-        if look(watchdog, &mut seen, now) {
+        if look(watchdog) {
             busy = now;
         }
         if now.duration_since(busy) < IDLE {
@@ -180,22 +186,67 @@ fn watch(watchdog: &Watchdog) -> ! {
 }
 
 /// One tick; whether any VM is in a call or was since the last tick.
-fn look(watchdog: &Watchdog, seen: &mut Vec<Seen>, now: Instant) -> bool {
+fn look(watchdog: &Watchdog) -> bool {
     let slots = watchdog.slots.lock();
     let mut active = false;
-    let mut next = Vec::with_capacity(slots.len());
     for slot in slots.iter() {
         let call = slot.call.load(Ordering::Acquire);
-        let before = seen.iter().find(|before| before.slot == slot.id && before.call == call);
-        let since = before.map_or(now, |before| before.since);
-        next.push(Seen { slot: slot.id, call, since });
         let running = call & 1 == 1;
-        active |= running || before.is_none();
-        let half = Duration::from_micros(slot.limit.load(Ordering::Relaxed)) / 2;
-        if running && now.duration_since(since) >= half {
+        active |= running || slot.seen.swap(call, Ordering::Relaxed) != call;
+        if running {
             slot.alarm(call);
         }
     }
-    *seen = next;
     active
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::raw::{Call, Cause, Program, Running};
+    use crate::policy::{Hook, candidate, sandbox, thread_time};
+    use std::cell::RefCell;
+    use std::sync::mpsc;
+
+    /// Longest wait for anything, for a test that fails.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    const ENDLESS: &str = "return { request = function() while true do pcall(function() end) end end }";
+
+    #[test]
+    fn a_call_that_was_found_once_is_stopped_without_the_watchdog() {
+        let limit = Duration::from_millis(50);
+        let (watched, slots) = mpsc::channel();
+        let (ended, ends) = mpsc::channel();
+        thread::spawn(move || {
+            let mut machine = sandbox::build(16 << 20).unwrap();
+            let code = candidate::compile(ENDLESS.as_bytes(), &Arc::from("p.lua")).unwrap();
+            let inputs = RefCell::default();
+            let run = || Running::new(1, limit, &inputs);
+            let program = Program { uid: 1, chunk: c"=endless", code: &code };
+            let loaded = machine.load(&program, &run(), |_| Ok::<_, ()>(Vec::new()));
+            assert!(matches!(loaded, Ok(Ok(()))));
+            watched.send(Arc::clone(&machine.watched().slot)).unwrap();
+            let before = thread_time();
+            let fault = machine.call(Call::Hook(Hook::Request), &run(), |_| ()).unwrap().unwrap_err();
+            ended.send((fault.cause, thread_time().saturating_sub(before))).unwrap();
+        });
+        let slot = slots.recv_timeout(PATIENCE).unwrap();
+        let began = Instant::now();
+        let found = loop {
+            // Nobody is looked at while this is held.
+            let held = WATCHDOG.wait().slots.lock();
+            if slot.call.load(Ordering::Acquire) & 1 == 1 && slot.is_alarmed() {
+                break held;
+            }
+            drop(held);
+            assert!(began.elapsed() < PATIENCE, "the watchdog found no call");
+            thread::sleep(TICK / 4);
+        };
+        let end = ends.recv_timeout(PATIENCE);
+        drop(found);
+        let (cause, used) = end.expect("an end without the watchdog");
+        assert_eq!(cause, Cause::Time);
+        assert!(used >= limit, "stopped after {used:?} of {limit:?}");
+    }
 }

@@ -1,7 +1,7 @@
 //! TLS on both sides, and origins of several servers.
 
 use crate::support::tls::{Authority, TlsFront};
-use crate::support::{Gate, Origin, PATIENCE, Proxy, Reply, eventually};
+use crate::support::{Gate, Origin, PATIENCE, Port, Proxy, Reply, eventually};
 use std::net::SocketAddr;
 use tokio::process::Command;
 
@@ -218,12 +218,6 @@ async fn farm<const N: usize>() -> ([Origin; N], Vec<String>) {
     (origins.try_into().unwrap_or_else(|_| panic!("{N} origins")), addresses)
 }
 
-/// An address where nobody listens.
-fn nobody() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its number").to_string()
-}
-
 #[tokio::test]
 async fn round_robin_reaches_every_server_in_turn() {
     let (_origins, addresses) = farm::<2>().await;
@@ -239,7 +233,8 @@ async fn round_robin_reaches_every_server_in_turn() {
 #[tokio::test]
 async fn a_dead_server_is_skipped_and_its_requests_succeed_elsewhere() {
     let (_origins, mut addresses) = farm::<1>().await;
-    addresses.insert(0, nobody());
+    let nobody = Port::reserve();
+    addresses.insert(0, nobody.addr().to_string());
     let proxy = Proxy::builder_with(&[("origins.main.http.servers", &servers(&addresses))]).start().await;
     for n in 0..6 {
         let response = proxy.get(&format!("/{n}")).await;
@@ -252,7 +247,8 @@ async fn a_dead_server_is_skipped_and_its_requests_succeed_elsewhere() {
 #[tokio::test]
 async fn without_retries_a_dead_server_costs_its_request() {
     let (_origins, mut addresses) = farm::<1>().await;
-    addresses.insert(0, nobody());
+    let nobody = Port::reserve();
+    addresses.insert(0, nobody.addr().to_string());
     let keys = [("origins.main.http.servers", servers(&addresses)), ("origins.main.http.retries", "0".to_owned())];
     let keys: Vec<_> = keys.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let proxy = Proxy::builder_with(&keys).start().await;
@@ -302,7 +298,8 @@ async fn a_silent_server_is_a_504_and_nobody_at_all_a_502() {
     let silent = proxy.get("/silent").await;
     assert_eq!((silent.status, &silent.json()["reason"]), (504, &"origin-timeout".into()));
 
-    addresses = vec![nobody(), nobody()];
+    let nobody = [Port::reserve(), Port::reserve()];
+    addresses = nobody.iter().map(|port| port.addr().to_string()).collect();
     let proxy = Proxy::builder_with(&[("origins.main.http.servers", &servers(&addresses))]).start().await;
     for _ in 0..2 {
         let refused = proxy.get("/a").await;

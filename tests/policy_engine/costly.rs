@@ -80,13 +80,13 @@ pub const BOUNDED: &[Costly] = &[
     call(r#"local s, n = string.rep(",br;q=0.1", 7000), tidegate.encodings("br", "gzip")"#, "n(s)"),
     call(
         r#"local t = {} for i = 1, 64 do t[i] = "c" .. i end
-        local s, n = string.rep("a=;", 5461), tidegate.cookies(unpack(t))"#,
+        local s, n = string.rep("c0=;", 65536), tidegate.cookies(unpack(t))"#,
         "n(s)",
     ),
-    call(r#"local s, n = string.rep("a=;", 87381), tidegate.cookies("b", "c", "d", "e")"#, "n(s)"),
+    call(r#"local s, n = string.rep("=;", 131072), tidegate.cookies("b", "c", "d", "e")"#, "n(s)"),
     call(
         r#"local t = {} for i = 1, 64 do t[i] = "c" .. i end
-        local s, n = string.rep("-aa", 5461), tidegate.languages(unpack(t))"#,
+        local s, n = string.rep("-aa", 87381), tidegate.languages(unpack(t))"#,
         "n(s)",
     ),
     call(

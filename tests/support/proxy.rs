@@ -2,15 +2,14 @@
 
 use super::call::{Call, Connection};
 use super::settings::Settings;
-use super::{Origin, eventually, within};
+use super::{Origin, Port, eventually, within};
 use serde_json::Value;
-use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -75,34 +74,30 @@ impl Builder {
         self.dir.path().join("policies").join(file)
     }
 
-    /// Starts it and waits until it is ready. Another process may take a port first; then it is tried again.
+    /// Starts it and waits until it is ready.
     pub async fn start(mut self) -> Proxy {
-        for _ in 0..4 {
-            let (listen, admin, tls) = (free_address(), free_address(), free_address());
-            if self.tls {
-                let listener = format!("[{{ listen: \"{tls}\", cert: chain.pem, key: key.pem }}]");
-                self.settings.set("server.tls", &listener);
-            }
-            self.settings.set("server.listen", &format!("[\"{listen}\"]"));
-            self.settings.set("admin.listen", &format!("\"{admin}\""));
-            let dir = self.dir.path().display().to_string();
-            write(&self.dir.path().join("tidegate.yaml"), &self.settings.to_yaml(&dir));
-            let mut daemon = Daemon::spawn(self.dir.path(), &self.env);
-            match daemon.become_ready(listen, admin).await {
-                Ok(()) => return Proxy { listen, admin, tls, daemon, dir: self.dir },
-                Err(log) if log.contains("in use") => continue,
-                Err(log) => panic!("the daemon ended before it was ready; it said:\n{log}"),
-            }
+        let (listen, admin, tls) = (Port::reserve(), Port::reserve(), Port::reserve());
+        if self.tls {
+            let listener = format!("[{{ listen: \"{}\", cert: chain.pem, key: key.pem }}]", tls.addr());
+            self.settings.set("server.tls", &listener);
         }
-        panic!("no free pair of ports in four tries");
+        self.settings.set("server.listen", &format!("[\"{}\"]", listen.addr()));
+        self.settings.set("admin.listen", &format!("\"{}\"", admin.addr()));
+        let dir = self.dir.path().display().to_string();
+        write(&self.dir.path().join("tidegate.yaml"), &self.settings.to_yaml(&dir));
+        let mut daemon = Daemon::spawn(self.dir.path(), &self.env);
+        if let Err(log) = daemon.become_ready(listen.addr(), admin.addr()).await {
+            panic!("the daemon ended before it was ready; it said:\n{log}");
+        }
+        Proxy { listen, admin, tls, daemon, dir: self.dir }
     }
 }
 
 /// A running daemon. Killed when it goes out of scope; its log is printed if the test failed.
 pub struct Proxy {
-    listen: SocketAddr,
-    admin: SocketAddr,
-    tls: SocketAddr,
+    listen: Port,
+    admin: Port,
+    tls: Port,
     // Before `dir`, so that the process is gone when its folder goes.
     daemon: Daemon,
     dir: TempDir,
@@ -157,22 +152,22 @@ impl Proxy {
     }
 
     pub fn call(&self, method: &str, target: &str) -> Call {
-        Call::new(self.listen, method, target)
+        Call::new(self.listen.addr(), method, target)
     }
 
     /// Where it takes requests, for tests that write bytes of their own.
     pub fn listen(&self) -> SocketAddr {
-        self.listen
+        self.listen.addr()
     }
 
     /// A connection that is kept between calls.
     pub async fn connect(&self) -> Connection {
-        Connection::to(self.listen).await
+        Connection::to(self.listen.addr()).await
     }
 
     /// `GET` at the admin listener, without a token.
     pub fn admin(&self, target: &str) -> Call {
-        Call::new(self.admin, "GET", target).host("localhost")
+        Call::new(self.admin.addr(), "GET", target).host("localhost")
     }
 
     pub async fn stats(&self) -> Value {
@@ -225,12 +220,12 @@ impl Proxy {
 
     /// Where it listens, for clients that speak for themselves.
     pub fn addr(&self) -> SocketAddr {
-        self.listen
+        self.listen.addr()
     }
 
     /// Where the TLS listener is, if [`Builder::tls`] asked for one.
     pub fn tls(&self) -> SocketAddr {
-        self.tls
+        self.tls.addr()
     }
 
     /// The process, to be watched.
@@ -350,16 +345,4 @@ impl Log {
 
 fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));
-}
-
-/// A port that was free a moment ago and that no other test of this run was given.
-fn free_address() -> SocketAddr {
-    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
-    loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let addr = listener.local_addr().expect("its number");
-        if GIVEN.lock().unwrap().insert(addr.port()) {
-            return addr;
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Origins that fail, and the client's connection meanwhile: RFC 9110 sections 15.6.3 and 15.6.5, RFC 9112 section 9.3.
 
 use super::pair;
-use crate::support::{Ending, Gate, Origin, Proxy, Reply, Response};
+use crate::support::{Ending, Gate, Origin, Port, Proxy, Reply, Response};
 
 /// Says that the connection stays, as far as the response tells.
 fn stays(response: &Response) -> bool {
@@ -26,9 +26,8 @@ async fn an_origin_that_hangs_up_is_a_502_and_the_clients_connection_stays() {
 
 #[tokio::test]
 async fn an_origin_that_cannot_be_reached_is_a_502_and_the_clients_connection_stays() {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let servers = format!("[\"{}\"]", nobody.local_addr().unwrap());
-    drop(nobody);
+    let nobody = Port::reserve();
+    let servers = format!("[\"{}\"]", nobody.addr());
     let proxy = Proxy::builder_with(&[("origins.main.http.servers", servers.as_str())]).start().await;
     let mut connection = proxy.connect().await;
     for method in ["GET", "HEAD", "POST", "GET"] {
