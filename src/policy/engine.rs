@@ -76,6 +76,7 @@ pub fn normalize(policy: &Policy, headers: &HeaderMap) -> Result<Normalized, Pol
                 Some(reduced) => match decode::header_value(&reduced) {
                     Some(value) => Some(value),
                     None => {
+                        forget_inputs();
                         let message = format!("normalize[{:?}] made an invalid field value", name.as_str());
                         return Err(PolicyError::new(
                             policy.shared_file(),

@@ -94,7 +94,8 @@ impl Gate {
         Ok(())
     }
 
-    /// Keeps what the policy's last call read, if the access log or the client wants to know.
+    /// Keeps what the policy's last call read, if the access log or the client wants to know. Only after a call of this
+    /// request: what the thread's last one read may be another's.
     pub(super) fn note_inputs(&self, ctx: &mut Context) {
         if ctx.policy.is_some() && (ctx.debug || self.access_log.load().is_some()) {
             for input in crate::policy::take_inputs() {

@@ -66,13 +66,16 @@ impl Gate {
         // A fill under way is as new as an answer can be; the policy judges what is stored.
         let policy = ctx.working_policy().filter(|_| found.tier.is_some());
         let policy = policy.map(AsRef::as_ref);
+        let asked = policy.is_some();
         let timed = failures::time(policy, Hook::Hit);
         let judged = decide::hit(&site.bucket, policy, verdict, &view, &entry, &found.facts);
         drop(timed);
         if let Some(error) = &judged.error {
             ctx.policy_failed(&site, error);
         }
-        self.note_inputs(ctx);
+        if asked {
+            self.note_inputs(ctx);
+        }
         ctx.found = Some(found);
         ctx.forward = None;
         ctx.stale = None;
@@ -188,6 +191,7 @@ impl Gate {
         let view = ctx.view(session.req_header());
         let answer = self.answer_of(&head, ctx, now);
         let policy = ctx.working_policy().map(AsRef::as_ref);
+        let asked = policy.is_some();
         let timed = failures::time(policy, Hook::Response);
         let decided = decide::response(&site.bucket, policy, verdict, &view, &answer);
         drop(timed);
@@ -197,7 +201,9 @@ impl Gate {
         if let Some(error) = &decided.error {
             ctx.policy_failed(&site, error);
         }
-        self.note_inputs(ctx);
+        if asked {
+            self.note_inputs(ctx);
+        }
         match decided.action {
             ResponseAction::Pass(reason) => {
                 if reason == NotStored::ServerError {

@@ -1,6 +1,6 @@
 //! A failing policy is a decision, with its reason; it is never a 500.
 
-use crate::support::{Origin, Proxy, Reply, Response};
+use crate::support::{Gate, Origin, Proxy, Reply, Response};
 
 /// Asks twice under this policy; the answers are always the origin's.
 async fn twice(policy: &str) -> (Origin, Proxy, Response) {
@@ -137,4 +137,30 @@ async fn a_failing_policy_of_one_bucket_leaves_the_others_alone() {
     }
     assert!(!proxy.get("/a").host("bad.test").await.is_hit());
     assert!(proxy.get("/a").host("good.test").await.is_hit());
+}
+
+/// What the thread's last call read is not what this request's policy read.
+#[tokio::test]
+async fn after_an_error_a_request_is_not_told_what_another_ones_policy_read() {
+    let origin = Origin::start().await;
+    let gate = Gate::closed();
+    origin.on("/a", Reply::fresh("a").after(&gate));
+    origin.on("/b", Reply::fresh("b"));
+    let fails = "return { request = function(req) return { key = { req.headers.missing.field } } end }";
+    let reads = "return { response = function(req) return { ttl = req.headers.theirs and 1 or 2 } end }";
+    let proxy = Proxy::builder(&origin)
+        .set("server.threads", "1")
+        .set("admin.token", "secret")
+        .policy("fails.lua", fails)
+        .policy("reads.lua", reads)
+        .bucket("fails", "{ match: { hosts: [fails.test] }, origin: main, policy: fails.lua, on_error: defaults }")
+        .bucket("reads", "{ match: { hosts: [reads.test] }, origin: main, policy: reads.lua }")
+        .start()
+        .await;
+    let mine = proxy.get("/a").host("fails.test").header("tidegate-debug", "secret").spawn();
+    origin.wait_for_requests("/a", 1).await;
+    proxy.get("/b").host("reads.test").await;
+    gate.open();
+    let told: serde_json::Value = serde_json::from_str(&mine.await.unwrap().header("tidegate-debug").unwrap()).unwrap();
+    assert_eq!(told["inputs"], serde_json::json!(["req.headers.missing"]));
 }
