@@ -7,7 +7,7 @@ use crate::decide::{self, Request, RequestAction, Response, Target};
 use crate::explain::{Explanation, ResponsePart};
 use crate::outcome::BypassReason;
 use crate::policy::{PolicySet, take_inputs};
-use crate::semantics::fields::remove_hop_by_hop;
+use crate::semantics::fields::{ensure_date, remove_hop_by_hop};
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use std::net::IpAddr;
@@ -110,10 +110,7 @@ impl Asked {
 /// A response's fields as the daemon sees them: without those of its connection, and with the date on which it came.
 fn received(mut headers: HeaderMap, now: SystemTime) -> HeaderMap {
     remove_hop_by_hop(&mut headers);
-    if let (false, Ok(date)) = (headers.contains_key(header::DATE), HeaderValue::try_from(httpdate::fmt_http_date(now)))
-    {
-        headers.insert(header::DATE, date);
-    }
+    ensure_date(&mut headers, now);
     headers
 }
 

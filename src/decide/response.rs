@@ -8,6 +8,7 @@ use crate::policy::view::ResponseView;
 use crate::policy::{Policy, PolicyError};
 use crate::semantics::cache_control::ResponseControl;
 use crate::semantics::combine::{KnownPart, asks_for_part, known_part};
+use crate::semantics::fields::content_length;
 use crate::semantics::freshness::{Freshness, FreshnessInput};
 use crate::semantics::reuse::StaleLimits;
 use crate::semantics::storable::{NotStorable, StoreInput, storable};
@@ -225,7 +226,7 @@ fn admit(
         NotStorable::NoFreshness if status.is_server_error() => NotStored::ServerError,
         rule => NotStored::Rule(rule),
     })?;
-    let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let length = content_length(response.headers);
     // A part of what is never kept whole is not worth its place.
     let complete = part.map(|part| part.complete);
     if complete.or(length).is_some_and(|length: u64| length > response.max_object) {

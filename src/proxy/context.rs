@@ -23,6 +23,8 @@ pub struct Context {
     pub started: Instant,
     /// The wall clock then.
     pub now: SystemTime,
+    /// Who is connected; `None` by a socket without an address.
+    pub peer: Option<IpAddr>,
     /// Who asks, after `trusted_proxies`.
     pub client_ip: IpAddr,
     /// It came from one of `trusted_proxies`.
@@ -132,6 +134,7 @@ impl Context {
             id: RequestId::next(),
             started: Instant::now(),
             now: crate::clock::now(),
+            peer: None,
             client_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             trusted: false,
             target: Target::default(),

@@ -51,7 +51,7 @@ impl Gate {
         head.insert_header(header::CONTENT_TYPE, "application/problem+json")?;
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
         head.insert_header(header::CACHE_CONTROL, "no-store")?;
-        head.insert_header(header::DATE, httpdate::fmt_http_date(crate::clock::now()))?;
+        head.insert_header(header::DATE, crate::semantics::date::format(crate::clock::now()))?;
         head.insert_header("cache-status", cache_status(&Outcome::Error(fault), &Account::default()))?;
         head.insert_header("x-request-id", ctx.id.digits().as_slice())?;
         if matches!(fault, Fault::MethodNotAllowed | Fault::LastHop) {

@@ -8,6 +8,7 @@
 
 use super::Gate;
 use super::context::Context;
+use super::upstream::ask_again;
 use crate::clock;
 use crate::decide::{self, HitVerdict};
 use crate::outcome::{ForwardReason, StaleReason};
@@ -189,7 +190,7 @@ pub(super) fn complete(response: &mut ResponseHeader, ctx: &mut Context) -> Resu
         StatusCode::PARTIAL_CONTENT => {}
         // About the condition, or the span, and not about what the client asked for.
         StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::NOT_MODIFIED | StatusCode::PRECONDITION_FAILED => {
-            return ask_again(ctx);
+            return refuse(ctx);
         }
         // It has changed (200), or something else happened that is news for who asks for the whole as well.
         _ => return Ok(()),
@@ -198,9 +199,9 @@ pub(super) fn complete(response: &mut ResponseHeader, ctx: &mut Context) -> Resu
     let fits = received_part(&response.headers)
         .is_some_and(|part| part.range == *span && part.complete == Some(complete))
         && same_representation(stored, &response.headers);
-    let Body::Parts(parts) = &entry.body else { return ask_again(ctx) };
+    let Body::Parts(parts) = &entry.body else { return refuse(ctx) };
     if !fits {
-        return ask_again(ctx);
+        return refuse(ctx);
     }
     let fields = combined_head(stored, &response.headers, complete, clock::now());
     response.set_status(StatusCode::OK)?;
@@ -217,15 +218,12 @@ pub(super) fn complete(response: &mut ResponseHeader, ctx: &mut Context) -> Resu
     Ok(())
 }
 
-/// The framework goes to the origin again; the completion is gone by then.
-fn ask_again(ctx: &Context) -> Result<()> {
+/// Has the whole asked for; the completion is gone by then.
+fn refuse(ctx: &Context) -> Result<()> {
     if let Some(site) = &ctx.site {
         metrics().parts_refused.with_label_values(&[site.upstream.origin.name.as_str()]).inc();
     }
-    let what = "the origin sent another part than it was asked for";
-    let mut error = Error::create(ErrorType::InvalidHTTPHeader, ErrorSource::Upstream, Some(what.into()), None);
-    error.set_retry(true);
-    Err(error)
+    Err(ask_again("the origin sent another part than it was asked for"))
 }
 
 /// Puts what is stored around what comes.

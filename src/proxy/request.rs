@@ -7,7 +7,7 @@ use crate::decide::{self, RequestAction, Target};
 use crate::lock::{AUTHORIZED, FillLock};
 use crate::outcome::{BypassReason, Fault, ForwardReason};
 use crate::policy::Hook;
-use crate::semantics::fields::nominated_in_request;
+use crate::semantics::fields::{content_length, nominated_in_request};
 use crate::semantics::range::forwarded;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
@@ -40,6 +40,7 @@ impl Gate {
         }
 
         let peer = session.client_addr().and_then(|addr| addr.as_inet()).map(|addr| addr.ip());
+        ctx.peer = peer;
         let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let trusted = !server.trusted_proxies.is_empty() && is_trusted(&server.trusted_proxies, peer);
         let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
@@ -233,10 +234,6 @@ fn is_coded(headers: &HeaderMap) -> bool {
 fn asks_for_websocket(headers: &HeaderMap) -> bool {
     let offers = headers.get_all(header::UPGRADE).into_iter().filter_map(|value| value.to_str().ok());
     offers.flat_map(|list| list.split(',')).any(|offer| offer.trim().eq_ignore_ascii_case("websocket"))
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
 fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {

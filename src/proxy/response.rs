@@ -7,6 +7,7 @@ use super::heads;
 use super::interim::is_interim;
 use super::prompt::PromptStream;
 use super::request::DEBUG;
+use super::upstream::ask_again;
 use crate::clock;
 use crate::decide::{self, NotStored, RequestAction, ResponseAction, ResponseVerdict};
 use crate::explain::{Explanation, ResponsePart};
@@ -15,7 +16,8 @@ use crate::policy::Hook;
 use crate::policy::decision::TierName;
 use crate::policy::view::CacheView;
 use crate::semantics::conditional::not_in_304;
-use crate::semantics::fields::{CACHE_STATUS, cache_status_with, single_length, via};
+use crate::semantics::date;
+use crate::semantics::fields::{CACHE_STATUS, cache_status_with, content_length, single_length, via};
 use crate::semantics::range::{ByteRange, Requested, requested};
 use crate::semantics::surrogate::SURROGATE_CONTROL;
 use crate::semantics::update::confirms;
@@ -61,7 +63,7 @@ impl Gate {
         ctx.own_fields = decide::not_for_others(&response.headers);
         if !response.headers.contains_key(header::DATE) {
             // RFC 9110 section 6.6.1: a recipient with a clock records when it came.
-            let _ = response.insert_header(header::DATE, httpdate::fmt_http_date(clock::now()));
+            let _ = response.insert_header(header::DATE, date::format(clock::now()));
         }
         self.begin_posted(session, response, ctx);
         self.learn_from_head(session, response, ctx);
@@ -233,7 +235,7 @@ pub(super) fn frame_for_the_client(session: &mut Session, response: &mut Respons
 ///
 /// Without a length nothing can be cut, and a 206 that the origin sent is what the client asked for.
 pub(super) fn range_of(session: &mut Session, response: &mut ResponseHeader, now: SystemTime) -> RangeType {
-    let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let length = content_length(&response.headers);
     // No body is as long as half of what can be counted; who says so has to be able to add to it.
     let length = length.filter(|length| response.status == StatusCode::OK && *length <= u64::MAX / 2);
     let Some(length) = length else { return RangeType::None };
@@ -278,11 +280,7 @@ pub(super) fn ask_again_after_a_foreign_304(session: &mut Session, ctx: &mut Con
     }
     session.cache.disable(NoCacheReason::Custom(NotStored::Unconfirmed.name()));
     ctx.validated = None;
-    let mut again =
-        Error::explain(ErrorType::InvalidHTTPHeader, "a 304 that is about another response than the stored one");
-    again.as_up();
-    again.set_retry(true);
-    Err(again)
+    Err(ask_again("a 304 that is about another response than the stored one"))
 }
 
 /// When the answer is sent. What was stored before the request came is sent at once, so that the clock need not be read again.

@@ -203,26 +203,37 @@ impl Gate {
         {
             request.insert_header(header::HOST, host.as_str())?;
         }
-        // What a client says of its way here, an origin may put into links, and they would be stored for everybody.
-        request.insert_header("x-forwarded-host", ctx.target.authority.as_str())?;
-        if !ctx.trusted {
-            for name in FORWARDED {
-                request.remove_header(name);
-            }
-        }
         if let Some(via) = via(&request.headers, session.req_header().version, CACHE_NAME) {
             request.insert_header(header::VIA, via)?;
         }
-        let peer = session.client_addr().and_then(|addr| addr.as_inet()).map(|addr| addr.ip().to_string());
-        let peer = peer.unwrap_or_else(|| "unknown".to_owned());
-        match append_to_list(&request.headers, &FORWARDED_FOR, peer.as_bytes()) {
-            Some(hops) => request.insert_header(FORWARDED_FOR, hops)?,
-            None => request.insert_header(FORWARDED_FOR, peer)?,
-        }
-        request.insert_header("x-forwarded-proto", ctx.target.scheme)?;
+        tell_the_way(request, ctx)?;
         request.insert_header("x-request-id", ctx.id.digits().as_slice())?;
         Ok(())
     }
+}
+
+/// Writes where the request came from. What a client says of its way here, an origin may put into links, and they would be
+/// stored for everybody.
+fn tell_the_way(request: &mut RequestHeader, ctx: &Context) -> Result<()> {
+    request.insert_header("x-forwarded-host", ctx.target.authority.as_str())?;
+    if !ctx.trusted {
+        for name in FORWARDED {
+            request.remove_header(name);
+        }
+    }
+    let peer = ctx.peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+    match append_to_list(&request.headers, &FORWARDED_FOR, peer.as_bytes()) {
+        Some(hops) => request.insert_header(FORWARDED_FOR, hops)?,
+        None => request.insert_header(FORWARDED_FOR, peer)?,
+    }
+    request.insert_header("x-forwarded-proto", ctx.target.scheme)
+}
+
+/// The way back to the origin after an answer of it that does not fit: the framework asks again after such an error.
+pub(super) fn ask_again(what: &'static str) -> Box<Error> {
+    let mut again = Error::create(ErrorType::InvalidHTTPHeader, ErrorSource::Upstream, Some(what.into()), None);
+    again.set_retry(true);
+    again
 }
 
 /// Makes one line of those into which HTTP/2 splits a cookie (RFC 9113 section 8.2.3): many servers read the first one only.
@@ -255,14 +266,7 @@ pub(super) fn as_the_origin_sees_it<'a>(
     if !seen.headers.contains_key(header::HOST) {
         let _ = seen.insert_header(header::HOST, ctx.target.authority.as_str());
     }
-    let _ = seen.insert_header("x-forwarded-host", ctx.target.authority.as_str());
-    let _ = seen.insert_header("x-forwarded-proto", ctx.target.scheme);
-    let _ = seen.append_header("x-forwarded-for", ctx.client_ip.to_string());
-    if !ctx.trusted {
-        for name in FORWARDED {
-            seen.remove_header(name);
-        }
-    }
+    let _ = tell_the_way(&mut seen, ctx);
     Cow::Owned(seen)
 }
 

@@ -138,6 +138,11 @@ pub fn cache_status_with(headers: &HeaderMap, ours: &str) -> Option<HeaderValue>
     HeaderValue::from_str(ours).ok()
 }
 
+/// `Content-Length`, where it is a number.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
 /// The one length that a repeated `Content-Length` stands for (RFC 9110 section 8.6), to take its place before the message is
 /// stored or sent on; `None` if it is not repeated. That the values agree has been seen when the message was read.
 pub fn single_length(headers: &HeaderMap) -> Option<HeaderValue> {

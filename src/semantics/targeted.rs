@@ -104,41 +104,35 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn dictionary(&mut self, mut member: impl FnMut(&'a [u8], Item<'a>) -> Option<()>) -> Option<()> {
+        self.members(|parser| {
+            let key = parser.key()?;
+            let value = if parser.eat(b'=') { parser.member_value()? } else { Item::Boolean(true) };
+            parser.parameters()?;
+            member(key, value)
+        })
+    }
+
+    fn list_of_names(&mut self) -> Option<()> {
+        self.members(|parser| {
+            if !matches!(parser.rest.first()?, b'"' | b'a'..=b'z' | b'A'..=b'Z' | b'*') {
+                return None;
+            }
+            parser.bare_item()?;
+            parser.parameters()
+        })
+    }
+
+    /// What lists and dictionaries have in common: members between commas, and none after the last one.
+    fn members(&mut self, mut member: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.skip(|byte| byte == b' ');
         while !self.rest.is_empty() {
-            let key = self.key()?;
-            let value = if self.eat(b'=') { self.member_value()? } else { Item::Boolean(true) };
-            self.parameters()?;
-            member(key, value)?;
+            member(self)?;
             self.skip(|byte| matches!(byte, b' ' | b'\t'));
             if self.rest.is_empty() {
                 break;
             }
             if !self.eat(b',') {
                 // Trailing spaces were eaten above, so this is a neighbour without a comma.
-                return None;
-            }
-            self.skip(|byte| matches!(byte, b' ' | b'\t'));
-            if self.rest.is_empty() {
-                return None;
-            }
-        }
-        Some(())
-    }
-
-    fn list_of_names(&mut self) -> Option<()> {
-        self.skip(|byte| byte == b' ');
-        while !self.rest.is_empty() {
-            if !matches!(self.rest.first()?, b'"' | b'a'..=b'z' | b'A'..=b'Z' | b'*') {
-                return None;
-            }
-            self.bare_item()?;
-            self.parameters()?;
-            self.skip(|byte| matches!(byte, b' ' | b'\t'));
-            if self.rest.is_empty() {
-                break;
-            }
-            if !self.eat(b',') {
                 return None;
             }
             self.skip(|byte| matches!(byte, b' ' | b'\t'));

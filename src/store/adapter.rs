@@ -5,6 +5,7 @@ use super::entry::{Entry, EntryId, StoredHead};
 use super::fill::{BeforeWaiting, Fill, FillReader, Filled, Room};
 use crate::decide::Facts;
 use crate::policy::decision::TierName;
+use crate::semantics::fields::content_length;
 use crate::semantics::range::Spec;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -51,14 +52,23 @@ impl Store {
 
     /// Whether the entry that was found is still stored, with nothing that took its place.
     pub fn still_holds(&self, key: &CacheKey, facts: &Arc<Facts>) -> bool {
-        self.memory.get(&id_of(key), key.primary_key()).is_some_and(|entry| Arc::ptr_eq(&entry.facts, facts))
+        self.has(&id_of(key), key.primary_key(), facts)
+    }
+
+    fn has(&self, id: &EntryId, key: &[u8], facts: &Arc<Facts>) -> bool {
+        self.memory.get(id, key).is_some_and(|entry| Arc::ptr_eq(&entry.facts, facts))
+    }
+
+    /// Forgets the entry with these facts, unless another one took its place.
+    pub(super) fn discard_from(&self, id: &EntryId, key: &[u8], facts: &Arc<Facts>) {
+        if self.has(id, key, facts) {
+            self.memory.remove(id);
+        }
     }
 
     /// Forgets the entry that was found, unless another one took its place.
     pub fn discard(&self, key: &CacheKey, facts: &Arc<Facts>) {
-        if self.still_holds(key, facts) {
-            self.memory.remove(&id_of(key));
-        }
+        self.discard_from(&id_of(key), key.primary_key(), facts);
     }
 }
 
@@ -106,7 +116,7 @@ impl Storage for Store {
     ) -> Result<MissHandler> {
         let id = id_of(key);
         let (head, facts) = (Arc::new(StoredHead::of(meta)), facts_of(meta)?);
-        let expected = content_length(meta);
+        let expected = content_length(meta.headers());
         let fill = Fill::new(key.primary_key().into(), head, facts, expected, (**self.limits.load()).clone());
         let fill = self.begin(id, fill);
         let tag = tag_of(&fill);
@@ -142,10 +152,6 @@ impl Storage for Store {
     fn as_any(&self) -> &(dyn Any + Send + Sync + 'static) {
         self
     }
-}
-
-fn content_length(meta: &CacheMeta) -> Option<u64> {
-    meta.headers().get(http::header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// Tells the fills of one key apart, so that a request reads the one that it writes.

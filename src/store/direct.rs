@@ -5,6 +5,7 @@ use super::Store;
 use super::entry::{Entry, EntryId, StoredHead};
 use crate::decide::Facts;
 use crate::key::PrimaryKey;
+use crate::semantics::fields::content_length;
 use bytes::BytesMut;
 use http::HeaderMap;
 use parking_lot::Mutex;
@@ -41,8 +42,7 @@ pub struct Aside {
 impl Store {
     /// Begins to collect a response.
     pub fn set_aside(&'static self, key: &PrimaryKey, head: StoredHead, facts: Facts) -> Aside {
-        let length = head.headers().get(http::header::CONTENT_LENGTH);
-        let expected = length.and_then(|length| length.to_str().ok()?.trim().parse().ok());
+        let expected = content_length(head.headers());
         let outdated = Arc::new(AtomicBool::new(false));
         self.asides.0.lock().push((key.hash(), outdated.clone()));
         Aside {
@@ -117,10 +117,8 @@ impl Aside {
         let key = entry.key.clone();
         self.store.keep(self.id, entry);
         // Looked at afterwards: whoever outdates it from now on also removes what is kept.
-        if self.outdated.load(Ordering::Acquire)
-            && self.store.memory.get(&self.id, &key).is_some_and(|kept| Arc::ptr_eq(&kept.facts, &self.facts))
-        {
-            self.store.memory.remove(&self.id);
+        if self.outdated.load(Ordering::Acquire) {
+            self.store.discard_from(&self.id, &key, &self.facts);
         }
     }
 }
