@@ -3,24 +3,29 @@ use crate::decide::Facts;
 use crate::semantics::freshness::Freshness;
 use pingora::cache::CacheMeta;
 use pingora::http::ResponseHeader;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::task::JoinHandle;
 
-const MIB: u64 = 1024 * 1024;
+pub(super) const MIB: u64 = 1024 * 1024;
 
 /// A fill that is never stalled.
-const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG: Duration = Duration::from_secs(600);
 
-fn limits(max_object: u64) -> FillLimits {
+pub(super) fn limits(max_object: u64) -> FillLimits {
     FillLimits {
         max_object,
+        hold: max_object,
         max_in_flight: u64::MAX,
         in_flight: Arc::new(AtomicU64::new(0)),
         patience: Duration::from_millis(50),
+        disk_patience: LONG,
+        spool: None,
     }
 }
 
-fn fill(expected: Option<u64>, limits: &FillLimits) -> Arc<Fill> {
+pub(super) fn fill(expected: Option<u64>, limits: &FillLimits) -> Arc<Fill> {
     let now = crate::clock::now();
     let head = ResponseHeader::build_no_case(200, None).unwrap();
     let head = Arc::new(StoredHead::of(&CacheMeta::new(now, now, 0, 0, head)));
@@ -31,12 +36,12 @@ fn mebibytes(n: u64) -> Bytes {
     Bytes::from(vec![b'x'; (n * MIB) as usize])
 }
 
-fn in_flight(limits: &FillLimits) -> u64 {
+pub(super) fn in_flight(limits: &FillLimits) -> u64 {
     limits.in_flight.load(Ordering::Relaxed)
 }
 
 /// Ends it as its writer does.
-fn seal(fill: &Fill) -> Result<Filled, WriteError> {
+pub(super) fn seal(fill: &Fill) -> Result<Filled, WriteError> {
     let filled = fill.filled()?;
     fill.seal();
     Ok(filled)
@@ -262,7 +267,7 @@ fn facts() -> Facts {
 
 /// A connection that has room when it is told so.
 #[derive(Default)]
-struct Opens(AtomicBool);
+pub(super) struct Opens(pub(super) AtomicBool);
 
 impl Room for Opens {
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
