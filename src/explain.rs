@@ -151,7 +151,6 @@ impl ResponsePart {
             ResponseAction::Store(storing) => {
                 vary.extend(storing.vary.iter().filter(|name| !vary.contains(name)).cloned().collect::<Vec<_>>());
                 let freshness = &storing.facts.freshness;
-                let named = storing.tiers.as_deref().unwrap_or(&[TierName::Memory]);
                 ResponsePart {
                     outcome: "store",
                     reason: None,
@@ -161,7 +160,7 @@ impl ResponsePart {
                     stale_if_error: seconds(freshness.window_if_error()),
                     vary,
                     tags: storing.facts.tags.to_vec(),
-                    tiers: named.iter().map(|tier| tier.as_str()).collect(),
+                    tiers: storing.write_to.iter().map(TierName::as_str).collect(),
                 }
             }
         }

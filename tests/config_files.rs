@@ -1,5 +1,8 @@
 //! The configuration files that are shipped load, and say what their comments promise.
 
+#[expect(dead_code, unused_imports, reason = "what other tests need of it as well")]
+mod support;
+
 use std::path::Path;
 
 use tidegate::config::{AccessLog, Config, Loaded, OriginKind, OriginServer, S3Credentials, S3Style};
@@ -89,4 +92,49 @@ fn the_quickstart_follows_the_environment() {
     let OriginKind::Http(http) = &config.origins["api"].kind else { panic!("api is no HTTP origin") };
     assert_eq!(http.servers, [server("api.example.com", 81, false)]);
     assert_eq!(config.admin.unwrap().token.as_deref(), Some("mine"));
+}
+
+/// `check` of a configuration whose disk tier is in `cache`, beside the file, after `prepare` has seen to that folder; what
+/// it returns is held meanwhile.
+fn check_with_disk<T>(prepare: impl FnOnce(&Path) -> T) -> (support::cli::Output, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "cache: { disk: { path: cache, capacity: 1GiB } }\n\
+                origins: { main: { http: { servers: [\"127.0.0.1:9\"] } } }\n\
+                buckets: { main: { match: { hosts: [\"*\"] }, origin: main } }\n";
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    std::fs::write(folder.path().join("tidegate.yaml"), text).unwrap();
+    let _held = prepare(&folder.path().join("cache"));
+    (support::cli::run(&["check", "-c", "tidegate.yaml"], folder.path()), folder)
+}
+
+#[test]
+fn a_directory_for_the_disk_tier_need_not_be_there_and_check_does_not_create_it() {
+    let (output, folder) = check_with_disk(|_| ());
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(!folder.path().join("cache").exists());
+}
+
+#[test]
+fn a_directory_that_the_disk_tier_made_is_good_while_it_is_in_use() {
+    use tidegate::store::disk::probe::{TAG, TAG_FILE};
+    let (output, _folder) = check_with_disk(|cache| {
+        std::fs::create_dir(cache).unwrap();
+        std::fs::write(cache.join(TAG_FILE), TAG).unwrap();
+        std::fs::write(cache.join("lock"), std::process::id().to_string()).unwrap();
+        let lock = std::fs::File::open(cache.join("lock")).unwrap();
+        lock.lock().unwrap();
+        lock
+    });
+    assert_eq!(output.code, 0, "{output:?}");
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_refused_for_the_disk_tier_with_what_to_do() {
+    let (output, _folder) = check_with_disk(|cache| {
+        std::fs::create_dir(cache).unwrap();
+        std::fs::write(cache.join("thesis.tex"), "").unwrap();
+    });
+    assert_eq!(output.code, 1, "{output:?}");
+    let told = "cache.disk.path: `cache` is not empty and was not made by tidegate; name an empty directory";
+    assert!(output.stderr.contains(told), "{output:?}");
 }

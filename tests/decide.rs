@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use tidegate::config::{Bucket, Config, PolicyLimits};
 use tidegate::decide::{
     self, Facts, HitVerdict, NotStored, Request, RequestAction, RequestVerdict, Response, ResponseAction, Storing,
-    Target,
+    Target, Tiers,
 };
 use tidegate::outcome::{BypassReason, ForwardReason, StaleReason};
+use tidegate::policy::decision::{TierName, TierSet};
 use tidegate::policy::view::EntryView;
 use tidegate::policy::{Policy, PolicySet};
 use tidegate::semantics::freshness::Freshness;
@@ -18,14 +19,23 @@ use tidegate::semantics::storable::NotStorable;
 
 /// A bucket with these settings besides match and origin.
 fn bucket(settings: &str) -> Arc<Bucket> {
+    config("", settings).buckets[0].clone()
+}
+
+/// The tiers of a configuration with these under `cache`.
+fn tiers(cache: &str) -> Tiers {
+    Tiers::of(&config(cache, "origin: web").cache)
+}
+
+fn config(cache: &str, settings: &str) -> Config {
     let text = format!(
-        "origins:\n  web: {{ http: {{ servers: [\"a:1\"] }} }}\n  s3: {{ s3: {{ endpoint: \"http://a:1\", bucket: b, \
+        "cache: {{ {cache} }}\norigins:\n  web: {{ http: {{ servers: [\"a:1\"] }} }}\n  s3: {{ s3: {{ endpoint: \"http://a:1\", bucket: b, \
          credentials: anonymous }} }}\nbuckets:\n  main: {{ match: {{ hosts: [\"*\"] }}, {settings} }}\n"
     );
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("policies")).unwrap();
     let config = Config::parse(&text, &dir.path().join("t.yaml"), &|_| None).unwrap_or_else(|e| panic!("{e:#?}"));
-    config.config.buckets[0].clone()
+    config.config
 }
 
 fn web(settings: &str) -> Arc<Bucket> {
@@ -125,9 +135,24 @@ fn respond_to(
     status: u16,
     fields: &[(&str, &str)],
 ) -> Result<Box<Storing>, NotStored> {
+    respond_in(&tiers(MEMORY), asked, bucket, policy, status, fields)
+}
+
+const MEMORY: &str = "memory: { capacity: 64MiB, max_object: 1000B }";
+const NO_MEMORY: &str = "memory: { capacity: 0 }";
+const DISK: &str = "disk: { path: nowhere, capacity: 1GiB, max_object: 5000B }";
+
+fn respond_in(
+    tiers: &Tiers,
+    asked: &Asked,
+    bucket: &Bucket,
+    policy: Option<&Policy>,
+    status: u16,
+    fields: &[(&str, &str)],
+) -> Result<Box<Storing>, NotStored> {
     let verdict = asked.decide(bucket, policy);
     let headers = headers(fields);
-    let response = Response { status, headers: &headers, request_time: now(), response_time: now(), max_object: 1000 };
+    let response = Response { status, headers: &headers, request_time: now(), response_time: now(), tiers };
     match decide::response(bucket, policy, &verdict, &asked.view(), &response).action {
         ResponseAction::Store(storing) => Ok(storing),
         ResponseAction::Pass(reason) => Err(reason),
@@ -234,7 +259,7 @@ fn judge_with(bucket: &Bucket, policy: Option<&Policy>, fields: &[(&str, &str)],
         size: 1,
     };
     let limits = StaleLimits { on_disconnect: bucket.stale_on_disconnect };
-    let facts = Facts { freshness: *freshness, limits, tags: [].into() };
+    let facts = Facts { freshness: *freshness, limits, tags: [].into(), tiers: TierSet::ALL };
     decide::hit(bucket, policy, &verdict, &asked.view(), &entry, &facts).verdict
 }
 
@@ -399,6 +424,81 @@ fn a_part_is_kept_as_its_whole_would_be() {
         let told = decided.as_ref().map(|_| ()).map_err(|reason| reason.to_string());
         assert_eq!(told, expected.map_err(str::to_owned), "{range} {status} {fields:?}");
         assert_eq!(decided.is_ok_and(|storing| storing.part.is_some()), expected.is_ok() && status == 206);
+    }
+}
+
+/// Where a response of that length is written under a policy that names these tiers, or why it is not.
+fn places(cache: &str, named: &str, range: &str, fields: &[(&str, &str)]) -> Result<Vec<&'static str>, String> {
+    let says = if named.is_empty() { String::new() } else { format!(", tiers = {{ {named} }}") };
+    let policy = policy(&format!("return {{ response = function() return {{ ttl = 60{says} }} end }}"));
+    let (asked, status) = if range.is_empty() { (get(&[]), 200) } else { (get(&[("range", range)]), 206) };
+    let decided = respond_in(&tiers(cache), &asked, &web(""), Some(&policy), status, fields);
+    decided.map(|s| s.write_to.iter().map(TierName::as_str).collect()).map_err(|reason| reason.to_string())
+}
+
+/// The tiers, or the reason.
+type Expected = Result<&'static [&'static str], &'static str>;
+
+#[test]
+fn a_response_is_written_to_the_tiers_that_are_on_and_named_and_large_enough() {
+    let (both, disk) = (format!("{MEMORY}, {DISK}"), format!("{NO_MEMORY}, {DISK}"));
+    let table: [(&str, &str, &str, Expected); 16] = [
+        (&both, "", "1000", Ok(&["memory", "disk"])),
+        (&both, "", "1001", Ok(&["disk"])),
+        (&both, "", "5000", Ok(&["disk"])),
+        (&both, "", "5001", Err("too-large")),
+        (&both, "'disk'", "1", Ok(&["disk"])),
+        (&both, "'disk', 'memory'", "1", Ok(&["memory", "disk"])),
+        (&both, "'memory'", "1001", Err("too-large")),
+        (&both, "'redis'", "1", Err("no-tier")),
+        (&both, "'redis', 'disk'", "1", Ok(&["disk"])),
+        (&disk, "", "1", Ok(&["disk"])),
+        (&disk, "'memory'", "1", Err("no-tier")),
+        (MEMORY, "'disk'", "1", Err("no-tier")),
+        (MEMORY, "'memory', 'disk'", "1", Ok(&["memory"])),
+        (MEMORY, "'memory', 'disk'", "1001", Err("too-large")),
+        (NO_MEMORY, "", "1", Err("no-tier")),
+        (NO_MEMORY, "", "999999", Err("no-tier")),
+    ];
+    for (cache, named, length, expected) in table {
+        let seen = places(cache, named, "", &[("content-length", length)]);
+        assert_eq!(seen, expected.map(<[_]>::to_vec).map_err(str::to_owned), "{cache} {named} {length}");
+    }
+    assert_eq!(places(&both, "", "", &[]), Ok(vec!["memory", "disk"]));
+}
+
+#[test]
+fn a_part_is_kept_where_it_fits_but_only_of_what_some_tier_would_keep_whole() {
+    let (both, disk) = (format!("{MEMORY}, {DISK}"), format!("{NO_MEMORY}, {DISK}"));
+    let table: [(&str, &str, &str, Expected); 10] = [
+        (&both, "", "0-9/1000", Ok(&["memory", "disk"])),
+        // The whole is for the disk, and its parts are short.
+        (&both, "", "0-9/5000", Ok(&["memory", "disk"])),
+        (&both, "", "0-999/5000", Ok(&["memory", "disk"])),
+        (&both, "", "0-1000/5000", Ok(&["disk"])),
+        (&both, "", "0-9/5001", Err("too-large")),
+        (&both, "'memory'", "0-9/1001", Err("too-large")),
+        (&both, "'disk'", "0-9/1000", Ok(&["disk"])),
+        (&disk, "", "0-9/1000", Ok(&["disk"])),
+        (MEMORY, "", "0-9/1000", Ok(&["memory"])),
+        (MEMORY, "'disk'", "0-9/1000", Err("no-tier")),
+    ];
+    for (cache, named, part, expected) in table {
+        let range = format!("bytes={}", part.split_once('/').unwrap().0);
+        let seen = places(cache, named, &range, &[("content-range", &format!("bytes {part}"))]);
+        assert_eq!(seen, expected.map(<[_]>::to_vec).map_err(str::to_owned), "{cache} {named} {part}");
+    }
+}
+
+#[test]
+fn an_entry_remembers_every_tier_that_its_policy_names_whichever_are_on() {
+    let says = |tiers: &str| policy(&format!("return {{ response = function() return {{ ttl = 60{tiers} }} end }}"));
+    for (named, remembered) in [
+        ("", TierSet::ALL),
+        (", tiers = { 'memory', 'redis' }", TierSet::NONE.with(TierName::Memory).with(TierName::Redis)),
+    ] {
+        let storing = respond(&web(""), Some(&says(named)), 200, &[]).unwrap();
+        assert_eq!((storing.facts.tiers, storing.write_to), (remembered, TierSet::NONE.with(TierName::Memory)));
     }
 }
 

@@ -43,10 +43,15 @@ fn policies() -> PathBuf {
 
 /// A folder with a configuration that uses all of them, under the names that headers use.
 fn folder() -> TempDir {
+    folder_with("memory: { capacity: 64MiB, max_object: 8MiB }")
+}
+
+/// The same, with these tiers.
+fn folder_with(tiers: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
         "policies: {{ dir: {:?}, limits: {{ time: 500ms, memory: 16MiB }} }}\n\
-         cache: {{ memory: {{ capacity: 64MiB, max_object: 8MiB }} }}\n\
+         cache: {{ {tiers} }}\n\
          origins: {{ main: {{ http: {{ servers: [\"127.0.0.1:9\"] }} }} }}\n{BUCKETS}",
         policies(),
     );

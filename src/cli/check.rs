@@ -5,6 +5,7 @@ use super::{ConfigArg, ExitStatus, Format, Printer, Unusable, load};
 use crate::config::{Config, Policies};
 use crate::policy::PolicySet;
 use crate::proxy::upstream::Upstream;
+use crate::store::disk::probe::probe;
 use clap::Args;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -80,7 +81,9 @@ fn broken(policies: &Policies, names: &[Arc<str>]) -> Vec<(String, Value)> {
 /// What only building the objects can tell.
 fn unusable(config: &Config) -> impl Iterator<Item = (String, Value)> {
     let origins = config.origins.values().filter_map(|origin| Upstream::new(origin.clone()).err());
-    origins.chain(unusable_certificates(&config.server)).map(|message| {
+    let disk = config.cache.disk.iter().filter_map(|disk| probe(&disk.path).err());
+    let disk = disk.map(|message| format!("cache.disk.path: {message}"));
+    origins.chain(unusable_certificates(&config.server)).chain(disk).map(|message| {
         let file = config.file.display().to_string();
         (format!("{file}: {message}"), json!({"file": file, "line": null, "message": message}))
     })

@@ -3,9 +3,10 @@
 use super::{ConfigArg, ExitStatus, Format, Printer, load_or_tell};
 use crate::clock;
 use crate::config::Config;
-use crate::decide::{self, Request, RequestAction, Response, Target};
+use crate::decide::{self, Request, RequestAction, Response, Target, Tiers};
 use crate::explain::{Explanation, ResponsePart};
 use crate::outcome::BypassReason;
+use crate::policy::decision::TierSet;
 use crate::policy::{PolicySet, take_inputs};
 use crate::semantics::fields::{ensure_date, remove_hop_by_hop};
 use clap::Args;
@@ -157,12 +158,12 @@ fn explain(config: &Config, asked: &Asked, args: &DryRunArgs, now: SystemTime) -
     let began = Instant::now();
     let mut verdict = decide::request(bucket, policy, &request);
     let mut inputs = take_inputs();
-    if let (RequestAction::Lookup(_), None) = (&verdict.action, config.cache.memory) {
+    let tiers = Tiers::of(&config.cache);
+    if matches!(verdict.action, RequestAction::Lookup(_)) && tiers.on(TierSet::ALL).is_empty() {
         verdict = verdict.bypassed(BypassReason::NoTier);
     }
     let response = asked.response.as_ref().map(|(status, headers)| {
-        let max_object = config.cache.memory.map_or(0, |memory| memory.max_object);
-        let response = Response { status: *status, headers, request_time: now, response_time: now, max_object };
+        let response = Response { status: *status, headers, request_time: now, response_time: now, tiers: &tiers };
         let policy = policy.filter(|_| verdict.error.is_none());
         decide::response(bucket, policy, &verdict, &request, &response)
     });

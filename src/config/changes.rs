@@ -26,6 +26,15 @@ impl Config {
         let memory =
             |config: &Config| config.cache.memory.map_or("0".to_owned(), |memory| format_size(memory.capacity));
         changes.compare("cache.memory.capacity", &memory(self), &memory(new));
+        // The directory is opened and its index built once.
+        match (&self.cache.disk, &new.cache.disk) {
+            (Some(old), Some(new)) => {
+                changes.compare("cache.disk.path", &path(&old.path), &path(&new.path));
+                changes.compare("cache.disk.capacity", &format_size(old.capacity), &format_size(new.capacity));
+                changes.compare("cache.disk.max_open", &old.max_open.to_string(), &new.max_open.to_string());
+            }
+            (old, new) => changes.compare("cache.disk", on_or_off(old.is_some()), on_or_off(new.is_some())),
+        }
         changes.compare("log.format", &word(&self.log.format), &word(&new.log.format));
         changes.0
     }
@@ -39,6 +48,10 @@ impl Changes {
             self.0.push(format!("`{key}` stays `{old}` until a restart; the file now says `{new}`"));
         }
     }
+}
+
+fn on_or_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
 }
 
 /// The order of listeners means nothing.

@@ -4,6 +4,7 @@
 //! and note each problem with its place, `decode` says which keys there are and what they mean, and what holds in the end
 //! is a [`Config`]. `routes` answers which bucket serves a request.
 
+mod cache;
 mod changes;
 mod decode;
 mod expand;
@@ -18,6 +19,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use cache::{Cache, DiskTier, Lock, MemoryTier, WriteMode};
 pub use expand::Env;
 pub use load::{Loaded, known_keys};
 pub use problem::{Position, Problem};
@@ -147,39 +149,6 @@ pub enum OnError {
     Bypass,
     /// Go on as if there were no policy: plain RFC 9111.
     Defaults,
-}
-
-/// `cache`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cache {
-    /// The memory tier. Default 512 MiB, objects up to 8 MiB. `None`: off.
-    pub memory: Option<MemoryTier>,
-    /// One fill per key.
-    pub lock: Lock,
-    /// Most variants kept for one key. Default 64.
-    pub max_variants: usize,
-}
-
-/// `cache.memory`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryTier {
-    /// Bytes, bodies, heads and bookkeeping together.
-    pub capacity: u64,
-    /// Largest object kept.
-    pub max_object: u64,
-}
-
-/// `cache.lock`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lock {
-    /// How long a request waits for another's fill before it fetches on its own. Default 10 s.
-    pub wait: Duration,
-    /// How long a fill may take to its first byte before another request may try. Default 30 s.
-    pub age: Duration,
-    /// Most requests that wait for one fill; more are answered 503. Default 10000.
-    pub max_waiters: usize,
-    /// Share fills between nodes; needs the Redis tier.
-    pub cluster: bool,
 }
 
 impl std::fmt::Debug for S3Credentials {

@@ -1,5 +1,6 @@
 //! What stays with an entry of the decision to store it.
 
+use crate::policy::decision::TierSet;
 use crate::semantics::freshness::Freshness;
 use crate::semantics::reuse::StaleLimits;
 
@@ -12,11 +13,13 @@ pub struct Facts {
     pub limits: StaleLimits,
     /// Names that a purge can use.
     pub tags: Box<[String]>,
+    /// Where the policy lets it be kept.
+    pub tiers: TierSet,
 }
 
 impl Facts {
     /// Those of a response that neither bucket nor policy say anything about.
     pub fn of(freshness: Freshness) -> Self {
-        Facts { freshness, limits: StaleLimits::default(), tags: [].into() }
+        Facts { freshness, limits: StaleLimits::default(), tags: [].into(), tiers: TierSet::ALL }
     }
 }

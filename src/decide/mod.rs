@@ -7,16 +7,19 @@
 //! * [`hit`]: is a stored entry still good for this request
 //! * [`posted`]: does the response to a `POST` answer later `GET`s
 //! * [`response`]: is the origin's response stored, for how long, in which variants
+//! * [`placement`]: in which tiers
 //! * [`deliver`]: the policy's last touch on the way out
 
 mod facts;
 mod hit;
+mod placement;
 mod post;
 mod request;
 mod response;
 
 pub use facts::Facts;
 pub use hit::{HitVerdict, Judged, hit, serves_for};
+pub use placement::{Found, Placement, Tiers, Wish, placement};
 pub use post::{PostedAs, posted};
 pub use request::{Request, RequestAction, RequestVerdict, Target, host_of, lets_through, request, wants_stored_only};
 pub use response::{NotStored, Response, ResponseAction, ResponseVerdict, Storing, response};

@@ -1,9 +1,10 @@
 //! When the origin answered.
 
+use super::placement::{Tiers, Wish, placement};
 use super::{Facts, Request, RequestAction, RequestVerdict};
 use crate::config::{Bucket, OnError};
 use crate::outcome::BypassReason;
-use crate::policy::decision::{ResponseDecision, TierName};
+use crate::policy::decision::{ResponseDecision, TierSet};
 use crate::policy::view::ResponseView;
 use crate::policy::{Policy, PolicyError};
 use crate::semantics::cache_control::ResponseControl;
@@ -26,8 +27,8 @@ pub struct Response<'a> {
     pub request_time: SystemTime,
     /// When its header had come.
     pub response_time: SystemTime,
-    /// Largest body worth keeping.
-    pub max_object: u64,
+    /// Where it could be kept.
+    pub tiers: &'a Tiers,
 }
 
 /// What was decided about a response.
@@ -55,8 +56,8 @@ pub struct Storing {
     pub facts: Facts,
     /// Request fields that the policy varies on besides those in `Vary`.
     pub vary: Vec<String>,
-    /// Where it may be kept; `None` is everywhere.
-    pub tiers: Option<Vec<TierName>>,
+    /// Where it is written, as far as its length is known: some of `facts.tiers`.
+    pub write_to: TierSet,
     /// Fields that are not stored with it.
     pub strip: Vec<HeaderName>,
     /// The part that it is; `None` is the whole.
@@ -74,7 +75,7 @@ pub enum NotStored {
     Policy(String),
     /// The policy failed; the kind.
     PolicyError(&'static str),
-    /// It is longer than any tier keeps.
+    /// It is longer than any tier keeps that the policy names.
     TooLarge,
     /// No tier that the policy names is on.
     NoTier,
@@ -188,7 +189,8 @@ fn admit(
     if let Some(reason) = wanted.decline {
         return Err(NotStored::Policy(reason));
     }
-    if wanted.tiers.as_ref().is_some_and(|tiers| !tiers.contains(&TierName::Memory)) {
+    let allowed = wanted.tiers.as_ref().map_or(TierSet::ALL, |tiers| tiers.iter().copied().collect());
+    if response.tiers.on(allowed).is_empty() {
         return Err(NotStored::NoTier);
     }
     if status == StatusCode::RANGE_NOT_SATISFIABLE && asks_for_part(request.method, request.headers) {
@@ -226,28 +228,37 @@ fn admit(
         NotStorable::NoFreshness if status.is_server_error() => NotStored::ServerError,
         rule => NotStored::Rule(rule),
     })?;
-    let length = content_length(response.headers);
     // A part of what is never kept whole is not worth its place.
-    let complete = part.map(|part| part.complete);
-    if complete.or(length).is_some_and(|length: u64| length > response.max_object) {
-        return Err(NotStored::TooLarge);
-    }
-
-    if part.is_some() && freshness.ttl(response.response_time).is_zero() {
-        // There is no asking whether a part is still good, as there is for the whole.
-        return Err(NotStored::Rule(NotStorable::Partial));
+    let length = part.map(|part| part.complete).or_else(|| content_length(response.headers));
+    let mut write_to = places(response.tiers, allowed, length)?;
+    if let Some(part) = part {
+        if freshness.ttl(response.response_time).is_zero() {
+            // There is no asking whether a part is still good, as there is for the whole.
+            return Err(NotStored::Rule(NotStorable::Partial));
+        }
+        write_to = places(response.tiers, allowed, Some(part.range.len()))?;
     }
     Ok(Storing {
         facts: Facts {
             freshness,
             limits: StaleLimits { on_disconnect: bucket.stale_on_disconnect },
             tags: wanted.tags.into_boxed_slice(),
+            tiers: allowed,
         },
         vary: wanted.vary,
-        tiers: wanted.tiers,
+        write_to,
         strip: control.fields_to_strip().cloned().collect(),
         part,
     })
+}
+
+/// Where a body of that length is written.
+fn places(tiers: &Tiers, allowed: TierSet, size: Option<u64>) -> Result<TierSet, NotStored> {
+    if tiers.on(allowed).is_empty() {
+        return Err(NotStored::NoTier);
+    }
+    let write_to = placement(tiers, &Wish { tiers: allowed, size, found: None }).write_to;
+    if write_to.is_empty() { Err(NotStored::TooLarge) } else { Ok(write_to) }
 }
 
 impl Storing {

@@ -81,6 +81,68 @@ impl TierName {
     }
 }
 
+/// Some of the tiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TierSet(u8);
+
+impl TierSet {
+    /// None of them.
+    pub const NONE: TierSet = TierSet(0);
+    /// Every one, whether it is on or not.
+    pub const ALL: TierSet = TierSet(0b111);
+
+    const fn bit(tier: TierName) -> u8 {
+        match tier {
+            TierName::Memory => 0b001,
+            TierName::Disk => 0b010,
+            TierName::Redis => 0b100,
+        }
+    }
+
+    /// Whether the tier is one of them.
+    pub const fn contains(self, tier: TierName) -> bool {
+        self.0 & TierSet::bit(tier) != 0
+    }
+
+    /// These and one more.
+    #[must_use]
+    pub const fn with(self, tier: TierName) -> Self {
+        TierSet(self.0 | TierSet::bit(tier))
+    }
+
+    /// These without one.
+    #[must_use]
+    pub const fn without(self, tier: TierName) -> Self {
+        TierSet(self.0 & !TierSet::bit(tier))
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Each of them, in the order of lookup.
+    pub fn iter(self) -> impl Iterator<Item = TierName> {
+        TierName::ALL.into_iter().filter(move |tier| self.contains(*tier))
+    }
+
+    /// As a byte that can be stored: one bit for each tier, memory first.
+    pub const fn to_bits(self) -> u8 {
+        self.0
+    }
+
+    /// From such a byte. Bits of tiers that are not known mean nothing.
+    pub const fn from_bits(bits: u8) -> Self {
+        TierSet(bits & TierSet::ALL.0)
+    }
+}
+
+impl FromIterator<TierName> for TierSet {
+    fn from_iter<I: IntoIterator<Item = TierName>>(tiers: I) -> Self {
+        tiers.into_iter().fold(TierSet::NONE, TierSet::with)
+    }
+}
+
 /// The safety rules that a policy may set aside, each only by its name in `override`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Overrides {

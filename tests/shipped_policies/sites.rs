@@ -1,6 +1,9 @@
 //! Sites, images, video.
 
-use crate::table::{DAY, HOUR, MINUTE, and, answered, ask, bypass, case, decide_all, lookup, passed, stored};
+use crate::table::{
+    DAY, HOUR, MINUTE, and, answered, ask, bypass, case, decide_all, decide_with_a_disk, kept_in, lookup, passed,
+    stored,
+};
 use serde_json::json;
 
 #[test]
@@ -231,6 +234,64 @@ fn video_lua_decides_as_it_says() {
                 "a large one is for the disk alone, and there is none here",
                 answered(&[film], "200", &["content-length: 900000000"]),
                 passed("no-tier"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn video_lua_uses_a_disk_where_there_is_one() {
+    let film = "http://video.example.com/films/moon.mp4";
+    let segment = "http://video.example.com/live/one/seg7.m4s?token=t";
+    let playlist = "http://video.example.com/live/one/index.m3u8?token=t";
+    decide_with_a_disk(
+        "video",
+        &[
+            case(
+                "a large file is for the disk alone",
+                answered(&[film], "200", &["content-length: 900000000"]),
+                and(stored(DAY, "policy"), kept_in(&["disk"])),
+            ),
+            case(
+                "one that is just not large is in both",
+                answered(&[film], "200", &["content-length: 8388608"]),
+                kept_in(&["memory", "disk"]),
+            ),
+            case("one of unknown length as well", answered(&[film], "200", &[]), kept_in(&["memory", "disk"])),
+            case(
+                "a segment is in both",
+                answered(&[segment], "200", &["content-length: 400000"]),
+                kept_in(&["memory", "disk"]),
+            ),
+            case("a playlist is in memory alone", answered(&[playlist], "200", &[]), kept_in(&["memory"])),
+            case(
+                "a film that the disk does not take is not stored",
+                answered(&[film], "200", &["content-length: 6000000000"]),
+                passed("too-large"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn static_lua_uses_every_tier_that_is_large_enough() {
+    decide_with_a_disk(
+        "static",
+        &[
+            case(
+                "a page is in both",
+                answered(&["http://localhost/guide.html"], "200", &["content-type: text/html"]),
+                kept_in(&["memory", "disk"]),
+            ),
+            case(
+                "a picture as well",
+                answered(&["http://localhost/photos/moon.svg"], "200", &["etag: \"1\""]),
+                kept_in(&["memory", "disk"]),
+            ),
+            case(
+                "one that is too large for memory is on disk",
+                answered(&["http://localhost/photos/moon.svg"], "200", &["content-length: 8388609"]),
+                kept_in(&["disk"]),
             ),
         ],
     );

@@ -1,8 +1,9 @@
 //! A table of requests and what is to be decided about them.
 
-use crate::folder;
 use crate::support::cli::run;
+use crate::{folder, folder_with};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// One request, as arguments of `dry-run`, and what must be among its explanation.
 pub(crate) struct Case {
@@ -30,7 +31,16 @@ pub(crate) fn answered(args: &[&str], status: &str, fields: &[&str]) -> Vec<Stri
 /// Decides all cases of a policy and tells all differences at once.
 pub(crate) fn decide_all(policy: &str, cases: &[Case]) {
     assert!(cases.len() >= 5, "{policy} deserves more cases");
-    let dir = folder();
+    decide_in(&folder(), policy, cases);
+}
+
+/// The same for the few cases that a disk tier makes a difference to.
+pub(crate) fn decide_with_a_disk(policy: &str, cases: &[Case]) {
+    let disk = "disk: { path: cache, capacity: 50GiB }";
+    decide_in(&folder_with(&format!("memory: {{ capacity: 64MiB, max_object: 8MiB }}, {disk}")), policy, cases);
+}
+
+fn decide_in(dir: &TempDir, policy: &str, cases: &[Case]) {
     let mut wrong = Vec::new();
     for case in cases {
         let mut args = vec!["dry-run", "-c", "tidegate.yaml", "--format", "json"];
@@ -74,6 +84,11 @@ pub(crate) fn stored(ttl: f64, from: &str) -> Value {
 
 pub(crate) fn passed(reason: &str) -> Value {
     json!({"response": {"outcome": "pass", "reason": reason}})
+}
+
+/// Stored in these tiers.
+pub(crate) fn kept_in(tiers: &[&str]) -> Value {
+    json!({"response": {"outcome": "store", "tiers": tiers}})
 }
 
 /// Both, field by field.

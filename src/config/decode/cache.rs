@@ -1,12 +1,13 @@
 //! `policies` and `cache`.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::reader::Section;
 use crate::config::value::Value;
-use crate::config::{Cache, Lock, MemoryTier, OnError, Policies, PolicyLimits};
+use crate::config::{Cache, DiskTier, Lock, MemoryTier, OnError, Policies, PolicyLimits, WriteMode};
 
-const MEMORY: MemoryTier = MemoryTier { capacity: 512 << 20, max_object: 8 << 20 };
+const DISK_MAX_OBJECT: u64 = 5 << 30;
 
 /// `policies`
 pub(in crate::config) fn policies(root: &mut Section<'_>) -> Policies {
@@ -38,14 +39,22 @@ pub(super) fn on_error(value: &Value<'_>) -> Option<OnError> {
 }
 
 /// `cache`
-pub(super) fn cache(s: &mut Section<'_>) -> Cache {
-    let memory = s.section("memory", memory);
-    s.unavailable("disk", disk);
+pub(super) fn cache(s: &mut Section<'_>, policies: &Path) -> Cache {
+    // A place that can be named, should it turn out that the other tiers are off as well.
+    let (memory, capacity_of_memory) = s.section("memory", |s| (memory(s), s.place_of("capacity")));
+    let disk_given = s.has("disk");
+    let disk = s.optional("disk", |s| disk(s, policies)).flatten();
+    if memory.is_none() && disk.is_none() {
+        let hint = if disk_given { "give one of them a capacity" } else { "give the memory tier a capacity" };
+        capacity_of_memory.warn("every tier is off, so nothing is stored", hint);
+    }
     s.unavailable("redis", redis);
+    let defaults = Cache::default();
+    let lock = defaults.lock;
     let lock = s.section("lock", |s| Lock {
-        wait: s.get("wait", |value| value.duration()).unwrap_or(Duration::from_secs(10)),
-        age: s.get("age", |value| value.positive_duration()).unwrap_or(Duration::from_secs(30)),
-        max_waiters: s.get("max_waiters", |value| value.whole(0..=10_000_000)).unwrap_or(10_000),
+        wait: s.get("wait", |value| value.duration()).unwrap_or(lock.wait),
+        age: s.get("age", |value| value.positive_duration()).unwrap_or(lock.age),
+        max_waiters: s.get("max_waiters", |value| value.whole(0..=10_000_000)).unwrap_or(lock.max_waiters),
         cluster: s
             .get("cluster", |value| {
                 let cluster = value.boolean()?;
@@ -58,46 +67,81 @@ pub(super) fn cache(s: &mut Section<'_>) -> Cache {
             })
             .unwrap_or(false),
     });
-    let max_variants = s.get("max_variants", |value| value.whole(1..=1_000_000)).unwrap_or(64);
-    Cache { memory, lock, max_variants }
+    let max_variants = s.get("max_variants", |value| value.whole(1..=1_000_000)).unwrap_or(defaults.max_variants);
+    Cache { memory, disk, lock, max_variants }
 }
 
 fn memory(s: &mut Section<'_>) -> Option<MemoryTier> {
-    let capacity = s.get("capacity", |value| value.size()).unwrap_or(MEMORY.capacity);
-    let max_object = s.get("max_object", |value| value.size_limit());
-    if capacity == 0 {
-        s.place_of("capacity").warn("every tier is off, so nothing is stored", "give the memory tier a capacity");
-        return None;
-    }
-    match max_object {
-        // 0 was written: whatever fits.
-        Some(u64::MAX) => Some(MemoryTier { capacity, max_object: capacity }),
+    let capacity = s.get("capacity", |value| value.size()).unwrap_or(MemoryTier::default().capacity);
+    let max_object = max_object(s, capacity, MemoryTier::default().max_object);
+    (capacity > 0).then_some(MemoryTier { capacity, max_object })
+}
+
+/// `max_object` of a tier that holds so much. By default no more than fits.
+fn max_object(s: &mut Section<'_>, capacity: u64, default: u64) -> u64 {
+    match s.get("max_object", |value| value.size()) {
+        None => default.min(capacity),
+        // Whatever fits.
+        Some(0) => capacity,
         Some(max_object) => {
-            if max_object > capacity {
+            // A tier that is off limits nothing: it can be turned off by its capacity alone.
+            if max_object > capacity && capacity > 0 {
                 s.place_of("max_object").problem("is larger than `capacity`", "lower it, or give more capacity");
             }
-            Some(MemoryTier { capacity, max_object })
+            max_object
         }
-        None => Some(MemoryTier { capacity, max_object: MEMORY.max_object.min(capacity) }),
     }
 }
 
-/// `cache.disk`: its keys are checked, so that a file written for a version that has the tier gets a whole answer.
-fn disk(s: &mut Section<'_>) {
-    s.place.problem("this version has no disk tier", "remove the section");
-    s.require("path", "/var/cache/tidegate", |value| value.path());
+/// `cache.disk`
+fn disk(s: &mut Section<'_>, policies: &Path) -> Option<DiskTier> {
+    let path = s.require("path", "/var/cache/tidegate", |value| directory_of_its_own(value, policies));
     let capacity = s.require("capacity", "50GiB", |value| value.size());
-    let max_object = s.get("max_object", |value| value.size());
-    if let (Some(capacity), Some(max_object)) = (capacity, max_object)
-        && max_object > capacity
-        && capacity > 0
-    {
-        s.place_of("max_object").problem("is larger than `capacity`", "lower it, or give more capacity");
-    }
-    s.get("promote_after", |value| value.whole(0..=1_000_000));
+    // Without a capacity, which was noted, nothing is too large for it.
+    let max_object = max_object(s, capacity.unwrap_or(u64::MAX), DISK_MAX_OBJECT);
+    let tier = DiskTier {
+        max_object,
+        promote_after: s.get("promote_after", |value| value.whole(0..=1_000_000)).map_or(2, narrow),
+        promote_rate: s.get("promote_rate", |value| value.whole(0..=1_000_000)).map_or(0, narrow),
+        write: s.get("write", write_mode).unwrap_or_default(),
+        timeout: s.get("timeout", |value| value.positive_duration()).unwrap_or(Duration::from_secs(1)),
+        min_free: s.get("min_free", |value| value.size()).unwrap_or(256 << 20),
+        max_open: s.get("max_open", |value| value.whole(16..=1_000_000)).unwrap_or(8192),
+        path: path?,
+        capacity: capacity?,
+    };
+    (tier.capacity > 0).then_some(tier)
 }
 
-/// `cache.redis`, as [`disk`].
+/// A directory that may not be there yet. What is in it is looked at when it is to be used.
+fn directory_of_its_own(value: &Value<'_>, policies: &Path) -> Option<PathBuf> {
+    let path = value.path()?;
+    if path.starts_with(policies) {
+        let what = format!("`{}` is in the folder of the policies, which is watched for changes", path.display());
+        value.place.problem(what, "name a directory outside of it");
+        return None;
+    }
+    let wrong = if path.canonicalize().is_ok_and(|path| path.parent().is_none()) {
+        "is the root of the file system, and not the cache's alone"
+    } else if path.metadata().is_ok_and(|found| !found.is_dir()) {
+        "is a file, not a directory"
+    } else {
+        return Some(path);
+    };
+    let hint = "name a directory that nothing else uses; it is created if it is not there";
+    value.place.problem(format!("`{}` {wrong}", path.display()), hint);
+    None
+}
+
+fn write_mode(value: &Value<'_>) -> Option<WriteMode> {
+    value.word(&[("through", WriteMode::Through), ("behind", WriteMode::Behind)])
+}
+
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// `cache.redis`: its keys are checked, so that a file written for a version that has the tier gets a whole answer.
 fn redis(s: &mut Section<'_>) {
     s.place.problem("this version has no Redis tier", "remove the section");
     s.require("url", "\"redis://127.0.0.1:6379\"", |value| {

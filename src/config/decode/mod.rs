@@ -20,7 +20,7 @@ pub(super) fn config(root: &mut Section<'_>, file: &std::path::Path) -> Option<C
     let server = root.section("server", |s| server::server(s, &mut listeners));
     let admin = server::admin(root, &mut listeners);
     let policies = cache::policies(root);
-    let cache = root.section("cache", cache::cache);
+    let cache = root.section("cache", |s| cache::cache(s, &policies.dir));
     let origins = origins::origins(root);
     let buckets = buckets::buckets(root, &policies, &origins);
     let log = root.section("log", server::log);

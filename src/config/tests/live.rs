@@ -54,3 +54,37 @@ log: { format: json }
         ]
     );
 }
+
+/// A disk tier with these settings besides its path.
+fn disk(path: &str, rest: &str) -> String {
+    format!("cache: {{ disk: {{ path: {path}, {rest} }} }}\n")
+}
+
+#[test]
+fn what_a_disk_tier_was_opened_with_waits_for_a_restart() {
+    assert_eq!(
+        changes(&disk("/a", "capacity: 1GiB"), &disk("/b", "capacity: 2GiB, max_open: 16")),
+        [
+            "`cache.disk.path` stays `/a` until a restart; the file now says `/b`",
+            "`cache.disk.capacity` stays `1GiB` until a restart; the file now says `2GiB`",
+            "`cache.disk.max_open` stays `8192` until a restart; the file now says `16`",
+        ]
+    );
+}
+
+#[test]
+fn a_disk_tier_comes_and_goes_with_a_restart() {
+    let on = disk("/a", "capacity: 1GiB");
+    assert_eq!(changes("", &on), ["`cache.disk` stays `off` until a restart; the file now says `on`"]);
+    assert_eq!(
+        changes(&on, &disk("/a", "capacity: 0")),
+        ["`cache.disk` stays `on` until a restart; the file now says `off`"]
+    );
+}
+
+#[test]
+fn the_other_settings_of_a_disk_tier_apply_at_once() {
+    let new =
+        "capacity: 1GiB, max_object: 1MiB, promote_after: 0, promote_rate: 9, write: behind, timeout: 5s, min_free: 0";
+    assert_eq!(changes(&disk("/a", "capacity: 1GiB"), &disk("/a", new)), [""; 0]);
+}

@@ -46,7 +46,7 @@ log: { level: loud }
 }
 
 #[test]
-fn a_file_for_a_version_with_more_tiers_is_right_but_for_them() {
+fn a_file_for_a_version_with_redis_is_right_but_for_it() {
     let text = r#"
 server:
   listen: ["0.0.0.0:8080"]
@@ -78,7 +78,6 @@ buckets:
     assert_eq!(
         problems_of(text),
         [
-            "18:3: cache.disk: this version has no disk tier; remove the section",
             "19:3: cache.redis: this version has no Redis tier; remove the section",
             "20:63: cache.lock.cluster: fills are shared between nodes through Redis, which is not set up; write `false`",
         ]
@@ -390,18 +389,64 @@ fn a_token_must_fit_into_a_header() {
 }
 
 #[test]
-fn tiers_that_this_version_lacks_are_checked_and_refused() {
+fn a_disk_tier_is_checked() {
+    assert_eq!(
+        problems("cache:\n  disk: { max_objekt: 5GiB }\n"),
+        [
+            "2:3: cache.disk.path: is missing; add `path: /var/cache/tidegate`",
+            "2:3: cache.disk.capacity: is missing; add `capacity: 50GiB`",
+            "2:11: cache.disk.max_objekt: unknown key; did you mean `max_object`?",
+        ]
+    );
     assert_eq!(
         problems(
-            "cache:\n  disk: { path: /var/cache/tidegate, capacity: 50, max_objekt: 5GiB, promote_after: 2 }\n  redis: { url: \"http://a\", timeout: 50ms }\n  lock: { cluster: true }\n"
+            "cache:\n  disk: { path: \"\", capacity: 50, max_object: 1TiB, promote_after: -1, promote_rate: 1.5, write: back }\n"
         ),
         [
-            "2:3: cache.disk: this version has no disk tier; remove the section",
-            "2:48: cache.disk.capacity: `50` has no unit; write `50B`, `50KiB` or `50MiB`",
-            "2:52: cache.disk.max_objekt: unknown key; did you mean `max_object`?",
-            "3:3: cache.redis: this version has no Redis tier; remove the section",
-            "3:17: cache.redis.url: is not the address of a Redis server; write one such as `redis://127.0.0.1:6379`",
-            "4:20: cache.lock.cluster: fills are shared between nodes through Redis, which is not set up; write `false`",
+            "2:17: cache.disk.path: is empty; give a value, or remove the key",
+            "2:31: cache.disk.capacity: `50` has no unit; write `50B`, `50KiB` or `50MiB`",
+            "2:68: cache.disk.promote_after: `-1` is out of range; write a number from 0 to 1000000",
+            "2:86: cache.disk.promote_rate: expected a whole number, found `1.5`; write digits only",
+            "2:98: cache.disk.write: `back` is not known here; the words here are `through` and `behind`",
+        ]
+    );
+    assert_eq!(
+        problems(
+            "cache:\n  disk: { path: c, capacity: 1MiB, max_object: 2MiB, timeout: 0, min_free: 5, max_open: 15 }\n"
+        ),
+        [
+            "2:48: cache.disk.max_object: is larger than `capacity`; lower it, or give more capacity",
+            "2:63: cache.disk.timeout: must be more than 0; write a duration such as `10s`",
+            "2:76: cache.disk.min_free: `5` has no unit; write `5B`, `5KiB` or `5MiB`",
+            "2:89: cache.disk.max_open: `15` is out of range; write a number from 16 to 1000000",
+        ]
+    );
+}
+
+#[test]
+fn a_disk_tier_needs_a_directory_of_its_own() {
+    let next = "name a directory that nothing else uses; it is created if it is not there";
+    let path = |path: &str| problems(&format!("cache: {{ disk: {{ path: {path}, capacity: 1GiB }} }}\n"));
+    for root in ["/", "//.", "/tmp/.."] {
+        let problem = format!("is the root of the file system, and not the cache's alone; {next}");
+        assert_eq!(path(root), [format!("1:24: cache.disk.path: `{root}` {problem}")]);
+    }
+    assert_eq!(path("cert.pem"), [format!("1:24: cache.disk.path: `DIR/cert.pem` is a file, not a directory; {next}")]);
+    for inside in ["policies", "policies/cache"] {
+        let problem = "is in the folder of the policies, which is watched for changes; name a directory outside of it";
+        assert_eq!(path(inside), [format!("1:24: cache.disk.path: `DIR/{inside}` {problem}")]);
+    }
+    assert_eq!(path("not/there"), [""; 0]);
+}
+
+#[test]
+fn a_tier_that_this_version_lacks_is_checked_and_refused() {
+    assert_eq!(
+        problems("cache:\n  redis: { url: \"http://a\", timeout: 50ms }\n  lock: { cluster: true }\n"),
+        [
+            "2:3: cache.redis: this version has no Redis tier; remove the section",
+            "2:17: cache.redis.url: is not the address of a Redis server; write one such as `redis://127.0.0.1:6379`",
+            "3:20: cache.lock.cluster: fills are shared between nodes through Redis, which is not set up; write `false`",
         ]
     );
 }
@@ -610,6 +655,18 @@ buckets:
             "8:49: buckets.b.methods: `PUT` is let through to an S3 origin and signed with its key; keep to `GET` and `HEAD` unless clients may change the bucket",
         ]
     );
+}
+
+#[test]
+fn only_a_cache_without_any_tier_is_probably_not_meant() {
+    let warnings = |cache: &str| warnings_of(&format!("cache: {{ {cache} }}\n{}", super::REST));
+    let off = "cache.memory.capacity: every tier is off, so nothing is stored";
+    assert_eq!(
+        warnings("memory: { capacity: 0 }, disk: { path: c, capacity: 0 }"),
+        [format!("1:30: {off}; give one of them a capacity")]
+    );
+    assert_eq!(warnings("memory: { capacity: 0 }, disk: { path: c, capacity: 1GiB }"), [""; 0]);
+    assert_eq!(warnings("disk: { path: c, capacity: 0 }"), [""; 0]);
 }
 
 #[test]

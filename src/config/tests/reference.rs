@@ -79,11 +79,12 @@ fn the_survey_of_keys_is_complete() {
         "origins.NAME.s3.credentials.session_token",
         "origins.NAME.http.health.interval",
         "buckets.NAME.match.hosts",
+        "cache.disk.promote_rate",
         "log.access",
     ] {
         assert!(known.iter().any(|name| name == key), "{key} is not in {known:#?}");
     }
-    assert!(!known.iter().any(|key| key.starts_with("cache.disk") || key.starts_with("cache.redis")));
+    assert!(!known.iter().any(|key| key.starts_with("cache.redis")));
 }
 
 #[test]
@@ -106,6 +107,15 @@ fn the_values_of_the_reference_are_the_defaults() {
     assert_eq!(origins, defaults.origins);
     assert_eq!(buckets, defaults.buckets);
     assert_eq!(log, defaults.log);
+}
+
+#[test]
+fn the_values_of_the_disk_tier_in_the_reference_are_the_defaults_of_one_that_is_on() {
+    let folder = Folder::new();
+    let reference = REFERENCE.replace("    capacity: 0\n", "    capacity: 50GiB\n");
+    let disk = load(&folder, &reference).config.cache.disk.unwrap();
+    let only = "cache: { disk: { path: /var/cache/tidegate, capacity: 50GiB } }\n";
+    assert_eq!(Some(disk), load(&folder, &format!("{only}{REQUIRED_ONLY}")).config.cache.disk);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Folder, config, whole};
 use crate::config::{
-    AccessLog, Balance, HostPattern, LogFormat, LogLevel, MemoryTier, OnError, OriginKind, OriginServer, S3Credentials,
-    S3Style,
+    AccessLog, Balance, DiskTier, HostPattern, LogFormat, LogLevel, MemoryTier, OnError, OriginKind, OriginServer,
+    S3Credentials, S3Style, WriteMode,
 };
 
 #[test]
@@ -76,6 +76,69 @@ fn a_size_of_0_turns_the_thing_off() {
 fn the_default_object_fits_a_small_tier() {
     let memory = config("cache: { memory: { capacity: 1MiB } }\n").cache.memory.unwrap();
     assert_eq!(memory, MemoryTier { capacity: 1 << 20, max_object: 1 << 20 });
+}
+
+#[test]
+fn a_disk_tier_needs_a_path_and_a_capacity_only() {
+    let folder = Folder::new();
+    let text = format!("cache: {{ disk: {{ path: cache, capacity: 50GiB }} }}\n{}", super::REST);
+    let disk = folder.parse_with(&text, &[]).unwrap().config.cache.disk;
+    let expected = DiskTier {
+        path: folder.0.path().join("cache"),
+        capacity: 50 << 30,
+        max_object: 5 << 30,
+        promote_after: 2,
+        promote_rate: 0,
+        write: WriteMode::Through,
+        timeout: Duration::from_secs(1),
+        min_free: 256 << 20,
+        max_open: 8192,
+    };
+    assert_eq!(disk, Some(expected));
+    assert_eq!(config("").cache.disk, None);
+    assert_eq!(config("cache: { disk: }\n").cache.disk, None);
+}
+
+#[test]
+fn every_key_of_a_disk_tier_arrives() {
+    let disk = config(
+        "cache:
+  disk:
+    path: /nowhere/at/all
+    capacity: 1GiB
+    max_object: 0
+    promote_after: 0
+    promote_rate: 30
+    write: behind
+    timeout: 20ms
+    min_free: 0
+    max_open: 16
+",
+    );
+    let expected = DiskTier {
+        path: "/nowhere/at/all".into(),
+        capacity: 1 << 30,
+        max_object: 1 << 30,
+        promote_after: 0,
+        promote_rate: 30,
+        write: WriteMode::Behind,
+        timeout: Duration::from_millis(20),
+        min_free: 0,
+        max_open: 16,
+    };
+    assert_eq!(disk.cache.disk, Some(expected));
+}
+
+#[test]
+fn a_disk_tier_without_capacity_is_off_whatever_else_is_said_of_it() {
+    let text = "cache: { disk: { path: /var/cache/tidegate, capacity: 0, max_object: 5GiB } }\n";
+    assert_eq!(config(text).cache.disk, None);
+}
+
+#[test]
+fn the_default_object_fits_a_small_disk() {
+    let text = "cache: { disk: { path: /var/cache/tidegate, capacity: 1GiB } }\n";
+    assert_eq!(config(text).cache.disk.unwrap().max_object, 1 << 30);
 }
 
 #[test]
