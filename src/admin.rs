@@ -2,6 +2,7 @@
 
 use crate::outcome::CACHE_NAME;
 use crate::proxy::Gate;
+use crate::store::tier::TierStatus;
 use crate::telemetry::metrics;
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
@@ -91,10 +92,12 @@ impl Admin {
 
     fn metrics(&self) -> Response<Vec<u8>> {
         let store = self.gate.store;
-        let (items, bytes) = store.memory().usage();
         let metrics = metrics();
-        metrics.tier_items.with_label_values(&["memory"]).set(signed(items));
-        metrics.tier_bytes.with_label_values(&["memory"]).set(signed(bytes));
+        for tier in store.tiers() {
+            tier.metrics.items.set(signed(tier.items));
+            tier.metrics.bytes.set(signed(tier.bytes));
+            tier.metrics.up.set(i64::from(tier.state.is_up()));
+        }
         metrics.fill_waiters.set(signed((self.gate.lock.waiters() + store.followers()) as u64));
         answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.render())
     }
@@ -124,28 +127,33 @@ impl Admin {
             });
             buckets.insert(site.bucket.name.to_string(), counted);
         }
-        let memory = self.gate.store.memory();
-        let (items, bytes) = memory.usage();
-        let lookups = |result| metrics().tier_lookups.with_label_values(&["memory", result]).get();
+        let tiers: Map<String, Value> = self.gate.store.tiers().into_iter().map(told).collect();
         json!({
             "uptime": self.started.elapsed().as_secs(),
             "requests": total,
             "buckets": buckets,
-            "tiers": {
-                "memory": {
-                    "state": if memory.capacity() == 0 { "off" } else { "ok" },
-                    "items": items,
-                    "bytes": bytes,
-                    "capacity": memory.capacity(),
-                    "hits": lookups("hit"),
-                    "misses": lookups("miss"),
-                    "promotions": 0,
-                    "evictions": metrics().tier_evictions.with_label_values(&["memory", "size"]).get(),
-                },
-            },
+            "tiers": tiers,
             "nodes": [],
         })
     }
+}
+
+/// What a tier says about itself.
+fn told(tier: TierStatus<'_>) -> (String, Value) {
+    let metrics = tier.metrics;
+    let value = json!({
+        "state": tier.state.as_str(),
+        "items": tier.items,
+        "bytes": tier.bytes,
+        "capacity": tier.capacity,
+        "hits": metrics.hit.get(),
+        "misses": metrics.miss.get(),
+        // Lookups that got neither of these answers.
+        "unavailable": metrics.unavailable.get(),
+        "promotions": metrics.promotions.get(),
+        "evictions": metrics.evictions(),
+    });
+    (tier.name.as_str().to_owned(), value)
 }
 
 fn signed(count: u64) -> i64 {

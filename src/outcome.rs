@@ -276,6 +276,9 @@ pub struct Account {
     pub collapsed_from: Option<ForwardReason>,
     /// One word more, unless the outcome has one of its own.
     pub detail: Option<Cow<'static, str>>,
+    /// A tier that could not be asked, so that nobody knows what it had. Told where there is no other word: an answer from
+    /// a tier below it names that tier.
+    pub unavailable: Option<TierName>,
 }
 
 /// The name of this cache in `Cache-Status` and `Via`.
@@ -331,6 +334,7 @@ pub fn cache_status(outcome: &Outcome, account: &Account) -> String {
     if account.collapsed || *outcome == Outcome::Collapsed {
         out.push_str("; collapsed");
     }
+    let detail = detail.or_else(|| Some(Cow::Owned(format!("{}-unavailable", account.unavailable?.as_str()))));
     if let Some(detail) = detail {
         out.push_str("; detail=\"");
         // An sf-string holds printable ASCII, with `"` and `\` escaped (RFC 8941 section 3.3.3).
@@ -347,74 +351,5 @@ pub fn cache_status(outcome: &Outcome, account: &Account) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hit_says_its_ttl_and_tier() {
-        let account = Account { ttl: Some(55), ..Account::default() };
-        assert_eq!(cache_status(&Outcome::Hit(TierName::Memory), &account), "tidegate; hit; ttl=55; detail=\"memory\"");
-    }
-
-    #[test]
-    fn a_stored_and_shared_miss_says_so() {
-        let account = Account { forward_status: Some(200), stored: true, collapsed: true, ..Account::default() };
-        assert_eq!(
-            cache_status(&Outcome::Miss(ForwardReason::UriMiss), &account),
-            "tidegate; fwd=uri-miss; fwd-status=200; stored; collapsed"
-        );
-    }
-
-    #[test]
-    fn a_bypass_gives_the_policys_word_as_a_valid_string() {
-        let outcome = Outcome::Bypass(BypassReason::Policy("say \"no\" ü".into()));
-        assert_eq!(cache_status(&outcome, &Account::default()), "tidegate; fwd=bypass; detail=\"say \\\"no\\\" ?\"");
-    }
-
-    #[test]
-    fn a_stale_answer_after_an_error_went_forward() {
-        let account = Account { ttl: Some(-5), forward_status: Some(503), ..Account::default() };
-        assert_eq!(
-            cache_status(&Outcome::Stale(TierName::Memory, StaleReason::IfError(503)), &account),
-            "tidegate; fwd=stale; fwd-status=503; ttl=-5; detail=\"stale-if-error\""
-        );
-    }
-
-    #[test]
-    fn every_outcome_has_its_account() {
-        let account = Account { ttl: Some(3), forward_status: Some(200), ..Account::default() };
-        let memory = TierName::Memory;
-        for (outcome, field, label) in [
-            (Outcome::Hit(memory), "hit; ttl=3; detail=\"memory\"", "hit"),
-            (
-                Outcome::Stale(memory, StaleReason::WhileRevalidate),
-                "hit; ttl=3; detail=\"stale-while-revalidate\"",
-                "stale",
-            ),
-            (Outcome::Stale(memory, StaleReason::MaxStale), "hit; ttl=3; detail=\"max-stale\"", "stale"),
-            (Outcome::Stale(memory, StaleReason::Disconnected), "fwd=stale; ttl=3; detail=\"disconnected\"", "stale"),
-            (Outcome::Revalidated(ForwardReason::Request), "fwd=request; fwd-status=200; ttl=3", "revalidated"),
-            (Outcome::Miss(ForwardReason::VaryMiss), "fwd=vary-miss; fwd-status=200; ttl=3", "miss"),
-            (Outcome::Miss(ForwardReason::Partial), "fwd=partial; fwd-status=200; ttl=3", "miss"),
-            (Outcome::Collapsed, "fwd=uri-miss; ttl=3; collapsed", "collapsed"),
-            (Outcome::Bypass(BypassReason::Method), "fwd=method; fwd-status=200; ttl=3", "bypass"),
-            (Outcome::Bypass(BypassReason::Upgrade), "fwd=bypass; fwd-status=200; ttl=3; detail=\"upgrade\"", "bypass"),
-        ] {
-            assert_eq!(cache_status(&outcome, &account), format!("tidegate; {field}"));
-            assert_eq!(outcome.as_str(), label);
-        }
-        let refused = Outcome::Error(Fault::NoBucket);
-        assert_eq!(cache_status(&refused, &Account::default()), "tidegate; detail=\"no-bucket\"");
-    }
-
-    #[test]
-    fn a_word_of_the_account_replaces_the_tiers_but_not_a_bypasss() {
-        let account = Account { detail: Some("policy-error:time".into()), ..Account::default() };
-        assert_eq!(
-            cache_status(&Outcome::Hit(TierName::Memory), &account),
-            "tidegate; hit; detail=\"policy-error:time\""
-        );
-        let bypass = Outcome::Bypass(BypassReason::Policy("mine".into()));
-        assert_eq!(cache_status(&bypass, &account), "tidegate; fwd=bypass; detail=\"mine\"");
-    }
-}
+#[path = "outcome_tests.rs"]
+mod tests;

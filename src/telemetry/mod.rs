@@ -3,5 +3,9 @@
 pub mod access_log;
 pub mod log;
 mod metrics;
+pub mod quiet;
 
-pub use metrics::{BucketMetrics, HistogramTimer, IntCounter, Metrics, metrics};
+pub use metrics::{
+    BucketMetrics, DiskMetrics, Histogram, HistogramTimer, IntCounter, IntGauge, Metrics, TierMetrics, WriteMetrics,
+    metrics,
+};
