@@ -10,6 +10,7 @@ use crate::reload::Reloader;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log;
 use clap::Args;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pingora::apps::http_app::HttpServer;
 use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::http_proxy;
@@ -61,6 +62,7 @@ fn serve(config: Arc<Config>, level: log::LevelHandle, upgrade: bool) -> Result<
     if takeover.is_none() {
         probe(&config)?;
     }
+    allow_open_files();
     let access_log = AccessLog::start(&config.log.access).map_err(|e| e.to_string())?;
     let gate = Arc::new(Gate::new(config.clone(), access_log)?);
 
@@ -75,6 +77,10 @@ fn serve(config: Arc<Config>, level: log::LevelHandle, upgrade: bool) -> Result<
     server.bootstrap();
     drop(takeover);
     takeover::write_pid(&config.server.pid_file);
+    if let Some(disk) = gate.store.disk() {
+        // By now a process that handed its sockets over has let go of the directory, or will soon.
+        disk.start().map_err(|e| format!("cache.disk: {e}"))?;
+    }
     let conf = server.configuration.clone();
 
     let mut proxy = http_proxy(&conf, Hooks(gate.clone()));
@@ -113,6 +119,15 @@ fn serve(config: Arc<Config>, level: log::LevelHandle, upgrade: bool) -> Result<
     }
     server.run(RunArgs::default());
     Ok(())
+}
+
+/// Allows this process as many open files as it may have: connections and the files of the disk tier share them.
+fn allow_open_files() {
+    let allowed = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(now, most)| if now < most { setrlimit(Resource::RLIMIT_NOFILE, most, most) } else { Ok(()) });
+    if let Err(error) = allowed {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Says why a certificate and its key cannot be used, before Pingora would panic about it in a thread of its own.
@@ -174,12 +189,17 @@ fn leave_when_idle(
         if matches!(phase, ExecutionPhase::GracefulTerminate | ExecutionPhase::GracefulUpgradeTransferringFds) {
             draining.store(true, Ordering::Release);
         }
+        if matches!(phase, ExecutionPhase::GracefulUpgradeTransferringFds) {
+            // The process that takes over needs the directory.
+            gate.store.close();
+        }
         if matches!(phase, ExecutionPhase::ShutdownGracePeriod) {
             while gate.active() > 0 {
                 std::thread::sleep(Duration::from_millis(20));
             }
             tracing::info!("every request is answered; leaving");
             takeover::remove_pid(pid_file);
+            gate.store.close();
             gate.close_logs();
             std::process::exit(0);
         }

@@ -45,6 +45,8 @@ pub struct Context {
     pub forward: Option<ForwardReason>,
     /// Why what was found would not do, if another request's answer does in the end.
     pub waited_for: Option<ForwardReason>,
+    /// It may be stored, and no tier takes it now.
+    pub kept_nowhere: bool,
     /// Why a stale entry is served.
     pub stale: Option<StaleReason>,
     /// The entry that was found may be served while another request fetches a new one.
@@ -145,6 +147,7 @@ impl Context {
             found: None,
             forward: None,
             waited_for: None,
+            kept_nowhere: false,
             stale: None,
             revalidates_behind: false,
             tried: Vec::new(),

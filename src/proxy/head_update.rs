@@ -16,7 +16,7 @@ use pingora::proxy::Session;
 
 impl Gate {
     /// Brings the stored response up to date, or forgets it if the origin has something else by now.
-    pub(super) fn learn_from_head(&self, session: &Session, response: &ResponseHeader, ctx: &Context) {
+    pub(super) async fn learn_from_head(&self, session: &Session, response: &ResponseHeader, ctx: &Context) {
         let request = session.req_header();
         if request.method != Method::HEAD
             || response.status != StatusCode::OK
@@ -30,7 +30,7 @@ impl Gate {
         let (Some(site), Some(verdict)) = (&ctx.site, &ctx.verdict) else { return };
         let RequestAction::Lookup(key) = &verdict.action else { return };
         let variance = |stored: &_| decide::variance(stored, &request.headers, &verdict.normalized);
-        let Some((id, entry)) = self.store.find(key, variance) else { return };
+        let Some((id, entry)) = self.store.find(key, variance).await else { return };
         if entry.head.response().status != StatusCode::OK {
             return;
         }
@@ -43,7 +43,7 @@ impl Gate {
             HeadUpdate::Updated(fields) => fields,
         };
         let mut head = heads::plain(entry.head.response(), &new);
-        let answer = self.answer_of(&head, ctx, now);
+        let answer = self.answer_of(site, &head, ctx, now);
         let policy = ctx.working_policy().map(AsRef::as_ref);
         match decide::response(&site.bucket, policy, verdict, &ctx.view(request), &answer).action {
             ResponseAction::Store(storing) => {

@@ -40,11 +40,11 @@ pub mod stored;
 pub mod trust;
 pub mod upstream;
 
-use crate::config::{Config, MemoryTier as MemoryTierConfig};
+use crate::config::Config;
 use crate::decide;
 use crate::lock::{FillLock, Uncacheable};
 use crate::store::Store;
-use crate::store::memory::MemoryTier;
+use crate::store::disk::DiskTier;
 use crate::telemetry::access_log::AccessLog;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -93,10 +93,10 @@ impl Gate {
     /// because the framework refers to them from its connections.
     pub fn new(config: Arc<Config>, access_log: Option<AccessLog>) -> Result<Self, String> {
         let cache = &config.cache;
-        let memory = cache.memory.unwrap_or(MemoryTierConfig { capacity: 0, max_object: 0 });
         let uncacheable: &'static Uncacheable = leak(Uncacheable::new(decide::NotStored::is_passing));
-        let tier = MemoryTier::new(memory.capacity, cache.max_variants);
-        let store: &'static Store = leak(Store::new(tier, memory.max_object, cache.lock.wait, uncacheable));
+        let disk = cache.disk.clone().map(DiskTier::new).transpose().map_err(|e| format!("cache.disk: {e}"))?;
+        let disk: Option<&'static DiskTier> = disk.map(leak);
+        let store: &'static Store = leak(Store::new(cache, disk, uncacheable));
         let lock = leak(FillLock::new(cache.lock.age, cache.lock.max_waiters));
         let policies = Policies::load(&config);
         let live = Live::new(config, None)?;
@@ -117,10 +117,7 @@ impl Gate {
         let live = Live::new(config.clone(), Some(&self.live.load()))?;
         self.policies.replace(&config);
         let cache = &config.cache;
-        if let Some(memory) = cache.memory {
-            self.store.set_limits(memory.max_object, cache.lock.wait);
-        }
-        self.store.memory().set_max_variants(cache.max_variants);
+        self.store.set_limits(cache);
         self.lock.set_limits(cache.lock.age, cache.lock.max_waiters);
         live.start();
         self.live.store(Arc::new(live));
@@ -308,7 +305,7 @@ impl ProxyHttp for Hooks {
         ctx: &mut Box<Context>,
     ) -> Result<()> {
         self.receive_from_origin(session, response, ctx).await?;
-        partial::complete(response, ctx)
+        partial::complete(response, ctx).await
     }
 
     fn upstream_response_body_filter(

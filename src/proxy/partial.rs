@@ -26,6 +26,10 @@ use pingora::prelude::{Error, ErrorSource, ErrorType, Result};
 use pingora::proxy::Session;
 use std::sync::Arc;
 
+/// Most bytes that are read from disk to go around what is missing, in bytes: they are in memory until they are sent. With
+/// more than that the whole is asked for. What memory keeps is there anyway.
+const MOST_AROUND: u64 = 8 << 20;
+
 /// What is missing of a stored response, on its way.
 #[derive(Debug)]
 pub struct Completion {
@@ -114,7 +118,9 @@ impl Gate {
             if strong_tag(&head.headers).is_none() {
                 // Each part would take the place of the one before, for ever.
                 self.fetched_whole.remember(key);
-            } else if let (None, Some(span)) = (key.extensions.get::<Spec>(), parts.missing()) {
+            } else if let (None, Some(span)) = (key.extensions.get::<Spec>(), parts.missing())
+                && (parts.is_in_memory() || parts.complete().saturating_sub(span.len()) <= MOST_AROUND)
+            {
                 ctx.completion = Some(Completion { entry: entry.clone(), span, stage: Stage::Planned });
             }
         }
@@ -180,7 +186,7 @@ impl Gate {
 }
 
 /// Makes the whole of what is missing and what is stored, or lets the whole be asked for.
-pub(super) fn complete(response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+pub(super) async fn complete(response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     if response.status.is_informational() {
         return Ok(());
     }
@@ -203,6 +209,10 @@ pub(super) fn complete(response: &mut ResponseHeader, ctx: &mut Context) -> Resu
     if !fits {
         return refuse(ctx);
     }
+    // Before anything is promised. What cannot be read is no longer stored by now.
+    let Ok((before, after)) = parts.around(*span).await else {
+        return Err(ask_again("what is stored of the response cannot be read"));
+    };
     let fields = combined_head(stored, &response.headers, complete, clock::now());
     response.set_status(StatusCode::OK)?;
     let names: Vec<HeaderName> = response.headers.keys().cloned().collect();
@@ -212,7 +222,6 @@ pub(super) fn complete(response: &mut ResponseHeader, ctx: &mut Context) -> Resu
     for (name, value) in &fields {
         response.append_header(name, value.clone())?;
     }
-    let (before, after) = parts.around(*span);
     let left = span.len();
     ctx.completion = Some(Completion { stage: Stage::Coming { before, after, left }, ..completion });
     Ok(())

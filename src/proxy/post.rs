@@ -52,14 +52,14 @@ impl Gate {
         if request.method != Method::POST
             || !response.headers.contains_key(header::CONTENT_LOCATION)
             || !heads::is_decoded(response)
-            || self.store.memory().capacity() == 0
+            || !self.store.is_on()
         {
             return;
         }
         let Some(site) = ctx.site.clone() else { return };
         let now = clock::now();
         let mut head = heads::storable(response);
-        let answer = self.answer_of(&head, ctx, now);
+        let answer = self.answer_of(&site, &head, ctx, now);
         let policy = ctx.working_policy().map(AsRef::as_ref);
         let Some(posted) = decide::posted(&site.bucket, policy, &ctx.view(request), &answer) else { return };
         let PostedAs { key, normalized, storing } = posted;
@@ -68,7 +68,7 @@ impl Gate {
         if let Some(variance) = decide::variance(meta.headers(), &request.headers, &normalized) {
             meta.set_variance(variance);
         }
-        let mut aside = self.store.set_aside(&key, StoredHead::of(&meta), storing.facts.clone());
+        let Some(mut aside) = self.store.set_aside(&key, StoredHead::of(&meta), storing.facts.clone()) else { return };
         if ctx.debug {
             let decided = ResponseVerdict { action: ResponseAction::Store(storing), error: None };
             ctx.response_told = Some((ResponsePart::of(&decided, meta.headers()), None));

@@ -9,6 +9,7 @@ use crate::outcome::{BypassReason, Fault, ForwardReason};
 use crate::policy::Hook;
 use crate::semantics::fields::{content_length, nominated_in_request};
 use crate::semantics::range::forwarded;
+use crate::store::tiered::Asked;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use ipnet::IpNet;
@@ -128,7 +129,7 @@ impl Gate {
     pub(super) fn enable_cache(&self, session: &mut Session, ctx: &mut Context) {
         let Some(verdict) = &ctx.verdict else { return };
         let RequestAction::Lookup(_) = verdict.action else { return };
-        if self.store.memory().capacity() == 0 {
+        if !self.store.is_on() {
             ctx.verdict = ctx.verdict.take().map(|verdict| verdict.bypassed(BypassReason::NoTier));
             return;
         }
@@ -154,6 +155,10 @@ impl Gate {
         if let Some(part) = part.filter(|_| self.fetched_whole.allows_parts(&cache_key)) {
             // Lock, lookup and the request to the origin find it there.
             cache_key.extensions.insert(part);
+        }
+        if self.store.disk().is_some() {
+            // The lookup leaves there what it could not find out.
+            cache_key.extensions.insert(Asked::default());
         }
         Ok(cache_key)
     }

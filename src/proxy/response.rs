@@ -21,6 +21,7 @@ use crate::semantics::fields::{CACHE_STATUS, cache_status_with, content_length, 
 use crate::semantics::range::{ByteRange, Requested, requested};
 use crate::semantics::surrogate::SURROGATE_CONTROL;
 use crate::semantics::update::confirms;
+use crate::store::tiered::Asked;
 use crate::telemetry::metrics;
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora::cache::{CachePhase, NoCacheReason};
@@ -59,14 +60,14 @@ impl Gate {
         }
         ctx.origin_version = Some(response.version);
         self.note_answer(response.status, ctx);
-        self.invalidate(session, response, ctx);
+        self.invalidate(session, response, ctx).await;
         ctx.own_fields = decide::not_for_others(&response.headers);
         if !response.headers.contains_key(header::DATE) {
             // RFC 9110 section 6.6.1: a recipient with a clock records when it came.
             let _ = response.insert_header(header::DATE, date::format(clock::now()));
         }
         self.begin_posted(session, response, ctx);
-        self.learn_from_head(session, response, ctx);
+        self.learn_from_head(session, response, ctx).await;
         if response.status == StatusCode::NOT_MODIFIED
             && let Some(stored) = session.cache.maybe_cache_meta()
             && !confirms(stored.headers(), &response.headers)
@@ -97,12 +98,17 @@ impl Gate {
     }
 
     /// Forgets what an unsafe request that succeeded has changed (RFC 9111 section 4.4).
-    fn invalidate(&self, session: &Session, response: &ResponseHeader, ctx: &Context) {
+    async fn invalidate(&self, session: &Session, response: &ResponseHeader, ctx: &Context) {
         let request = ctx.view(session.req_header());
         let Some(site) = &ctx.site else { return };
         let policy = ctx.working_policy().map(AsRef::as_ref);
-        for key in decide::outdated(&site.bucket, policy, &request, response.status, &response.headers) {
-            self.store.forget(&key);
+        let outdated = decide::outdated(&site.bucket, policy, &request, response.status, &response.headers);
+        for key in &outdated {
+            self.store.forget(key);
+        }
+        if !outdated.is_empty() {
+            // The client is told that it has changed; a crash after that must not bring back what it was.
+            self.store.settled().await;
         }
     }
 
@@ -297,7 +303,10 @@ fn what_happened(session: &Session, ctx: &Context, now: SystemTime) -> (Outcome,
     let ttl = cache.maybe_cache_meta().map(|meta| clock::seconds_between(meta.fresh_until(), now));
     let tier = ctx.found.as_ref().and_then(|found| found.tier);
     let forward = |otherwise| ctx.forward.unwrap_or(otherwise);
-    let mut account = Account { forward_status: ctx.origin_status, detail: policy_error, ..Account::default() };
+    let asked = cache.maybe_cache_key().and_then(|key| key.extensions.get::<Asked>());
+    let unavailable = asked.and_then(Asked::unavailable);
+    let mut account =
+        Account { forward_status: ctx.origin_status, detail: policy_error, unavailable, ..Account::default() };
     let outcome = match cache.phase() {
         CachePhase::Hit => match (tier, ctx.stale) {
             (Some(tier), Some(reason)) => {
@@ -316,11 +325,11 @@ fn what_happened(session: &Session, ctx: &Context, now: SystemTime) -> (Outcome,
             Outcome::Stale(tier.unwrap_or(TierName::Memory), ctx.stale.unwrap_or(StaleReason::Disconnected))
         }
         CachePhase::Miss => {
-            account.stored = true;
+            account.stored = !ctx.kept_nowhere;
             Outcome::Miss(forward(ForwardReason::UriMiss))
         }
         CachePhase::Expired => {
-            account.stored = true;
+            account.stored = !ctx.kept_nowhere;
             Outcome::Miss(forward(ForwardReason::Stale))
         }
         CachePhase::Revalidated => {

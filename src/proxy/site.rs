@@ -3,6 +3,7 @@
 use super::failures::Failures;
 use super::upstream::Upstream;
 use crate::config::{Bucket, Config};
+use crate::decide::Tiers;
 use crate::telemetry::BucketMetrics;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct Site {
     pub upstream: Arc<Upstream>,
     /// What its policy did wrong.
     pub failures: Failures,
+    /// Where entries are kept.
+    pub tiers: Tiers,
 }
 
 /// A configuration at run time. Replaced whole when the file changes.
@@ -25,6 +28,8 @@ pub struct Site {
 pub struct Live {
     /// What the configuration says.
     pub config: Arc<Config>,
+    /// Where entries are kept, in the tiers that this process opened.
+    pub tiers: Tiers,
     sites: HashMap<Arc<str>, Arc<Site>>,
 }
 
@@ -40,6 +45,8 @@ impl Live {
             };
             upstreams.insert(&origin.name, upstream);
         }
+        let tiers = Tiers::of(&config.cache);
+        let tiers = before.map_or(tiers, |before| tiers.in_place_of(&before.tiers));
         let sites = config.buckets.iter().filter_map(|bucket| {
             let upstream = upstreams.get(bucket.origin.name.as_str())?.clone();
             let site = Site {
@@ -47,11 +54,12 @@ impl Live {
                 metrics: BucketMetrics::of(&bucket.name),
                 upstream,
                 failures: Failures::default(),
+                tiers,
             };
             Some((bucket.name.clone(), Arc::new(site)))
         });
         let sites = sites.collect();
-        Ok(Live { config, sites })
+        Ok(Live { config, tiers, sites })
     }
 
     /// Starts what runs beside requests. Called inside a runtime; does nothing for origins that it was called for before.

@@ -7,6 +7,7 @@ use super::failures;
 use super::heads;
 use super::partial;
 use super::prompt::PromptStream;
+use super::site::Site;
 use crate::clock;
 use crate::config::OnError;
 use crate::decide::Facts;
@@ -19,9 +20,10 @@ use crate::policy::decision::TierName;
 use crate::policy::view::EntryView;
 use crate::semantics::range::Spec;
 use crate::semantics::storable::NotStorable;
-use crate::store::adapter::{FillHit, StoredHit, Updates};
-use crate::store::entry::{Body, Entry, metadata};
+use crate::store::adapter::{FillHit, Updates};
+use crate::store::entry::{Entry, metadata};
 use crate::store::partial::{Filling, Parts};
+use crate::store::stored::StoredHit;
 use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -133,6 +135,7 @@ impl Gate {
     /// An answer of the origin, with this head, as decisions see it.
     pub(super) fn answer_of<'a>(
         &self,
+        site: &'a Site,
         head: &'a ResponseHeader,
         ctx: &Context,
         now: SystemTime,
@@ -142,7 +145,7 @@ impl Gate {
             headers: &head.headers,
             request_time: ctx.asked.map_or(now, |(_, at)| at),
             response_time: now,
-            max_object: self.store.max_object(),
+            tiers: &site.tiers,
         }
     }
 
@@ -189,7 +192,7 @@ impl Gate {
             None => heads::storable(response),
         };
         let view = ctx.view(session.req_header());
-        let answer = self.answer_of(&head, ctx, now);
+        let answer = self.answer_of(&site, &head, ctx, now);
         let policy = ctx.working_policy().map(AsRef::as_ref);
         let asked = policy.is_some();
         let timed = failures::time(policy, Hook::Response);
@@ -221,6 +224,7 @@ impl Gate {
             }
             ResponseAction::Store(storing) => {
                 ctx.not_stored = None;
+                ctx.kept_nowhere = !self.store.accepts(storing.write_to);
                 heads::dress(&storing, &mut head);
                 let since = self.stored_since(session, ctx).unwrap_or(now);
                 let mut meta = metadata(head, since, &storing.facts);
@@ -261,10 +265,7 @@ enum PartFound<'a> {
 fn part_found(hit: &HitHandler) -> Option<PartFound<'_>> {
     if let Some(stored) = hit.as_any().downcast_ref::<StoredHit>() {
         let entry = stored.entry();
-        return match &entry.body {
-            Body::Parts(parts) => Some(PartFound::Entry(entry, parts)),
-            Body::Whole(_) => None,
-        };
+        return entry.body.incomplete().map(|parts| PartFound::Entry(entry, parts));
     }
     let fill = hit.as_any().downcast_ref::<FillHit>()?.fill();
     fill.head.filling().map(|_| PartFound::Fill)

@@ -1,10 +1,12 @@
 //! The store as Pingora's cache sees it.
 
 use super::Store;
+use super::combining::Brought;
 use super::entry::{Entry, EntryId, StoredHead};
 use super::fill::{BeforeWaiting, Fill, FillReader, Filled, Room};
+use super::stored::{StoredHit, out_of_range};
+use super::tiered::{Asked, same};
 use crate::decide::Facts;
-use crate::policy::decision::TierName;
 use crate::semantics::fields::content_length;
 use crate::semantics::range::Spec;
 use async_trait::async_trait;
@@ -47,6 +49,7 @@ impl Store {
     pub fn holds(&self, key: &CacheKey) -> bool {
         let id = EntryId { variant: None, ..id_of(key) };
         self.memory.get(&id, key.primary_key()).is_some()
+            || self.disk.is_some_and(|disk| disk.holds(&id))
             || self.joinable_fill(&id, key.primary_key(), part_of(key)).is_some()
     }
 
@@ -55,14 +58,10 @@ impl Store {
         self.has(&id_of(key), key.primary_key(), facts)
     }
 
-    fn has(&self, id: &EntryId, key: &[u8], facts: &Arc<Facts>) -> bool {
-        self.memory.get(id, key).is_some_and(|entry| Arc::ptr_eq(&entry.facts, facts))
-    }
-
     /// Forgets the entry with these facts, unless another one took its place.
     pub(super) fn discard_from(&self, id: &EntryId, key: &[u8], facts: &Arc<Facts>) {
         if self.has(id, key, facts) {
-            self.memory.remove(id);
+            self.remove(id);
         }
     }
 
@@ -83,16 +82,15 @@ impl Storage for Store {
         let id = id_of(key);
         let part = part_of(key);
         if let Some(fill) = self.joinable_fill(&id, key.primary_key(), part)
-            && (part.is_none() || self.at_hand(&id, key.primary_key(), part).is_none())
+            && (part.is_none() || self.at_hand(&id, key.primary_key(), part).await.is_none())
         {
             return Ok(Some((fill.head.to_meta(&fill.facts), Box::new(FillHit::new(fill.reader(false))))));
         }
-        let Some(entry) = self.memory.get(&id, key.primary_key()) else {
-            self.counters.miss.inc();
-            return Ok(None);
-        };
-        self.counters.hit.inc();
-        Ok(Some((entry.head.to_meta(&entry.facts), Box::new(StoredHit::new(entry, TierName::Memory)))))
+        let found = self.lookup_tiers(&id, key.primary_key(), key.extensions.get::<Asked>()).await;
+        Ok(found.map(|(tier, found)| {
+            let meta = found.entry.head.to_meta(&found.entry.facts);
+            (meta, Box::new(StoredHit::new(tier, found)) as HitHandler)
+        }))
     }
 
     async fn lookup_streaming_write(
@@ -117,7 +115,8 @@ impl Storage for Store {
         let id = id_of(key);
         let (head, facts) = (Arc::new(StoredHead::of(meta)), facts_of(meta)?);
         let expected = content_length(meta.headers());
-        let fill = Fill::new(key.primary_key().into(), head, facts, expected, (**self.limits.load()).clone());
+        let limits = self.limits_of(id, &facts);
+        let fill = Fill::new(key.primary_key().into(), head, facts, expected, limits);
         let fill = self.begin(id, fill);
         let tag = tag_of(&fill);
         Ok(Box::new(FillWriter { store: self, key: key.clone(), id, fill, tag, ended: false }))
@@ -129,19 +128,20 @@ impl Storage for Store {
         _purge_type: PurgeType,
         _trace: &SpanHandle,
     ) -> Result<PurgeOutcome> {
-        let removed = self.memory.remove(&id_of_compact(target.key()));
+        let removed = self.remove(&id_of_compact(target.key()));
         Ok(if removed { PurgeOutcome::Purged(None) } else { PurgeOutcome::NotFound })
     }
 
     async fn update_meta(&'static self, key: &CacheKey, meta: &CacheMeta, _trace: &SpanHandle) -> Result<bool> {
         let id = id_of(key);
-        let Some(entry) = self.memory.get(&id, key.primary_key()) else { return Ok(false) };
-        let is_meant =
-            meta.extensions().get::<Updates>().is_some_and(|Updates(facts)| Arc::ptr_eq(facts, &entry.facts));
+        let before = self.turns.forgets(&id);
+        let Some(entry) = self.peek(&id, key.primary_key()).await else { return Ok(false) };
+        let is_meant = meta.extensions().get::<Updates>().is_some_and(|Updates(facts)| same(facts, &entry.facts));
         if !is_meant {
             return Ok(false);
         }
-        self.keep(id, entry.with_head(Arc::new(StoredHead::of(meta)), facts_of(meta)?));
+        let renewed = entry.with_head(Arc::new(StoredHead::of(meta)), facts_of(meta)?);
+        self.keep_renewed(id, renewed, entry.facts.clone(), &|| self.turns.forgets(&id) == before);
         Ok(true)
     }
 
@@ -159,90 +159,9 @@ fn tag_of(fill: &Arc<Fill>) -> [u8; 8] {
     (Arc::as_ptr(fill) as usize as u64).to_be_bytes()
 }
 
-/// Most bytes handed out at once: a client has the write timeout for each piece, however long the whole is.
-const PIECE: u64 = 256 * 1024;
-
-/// Reads an entry.
-pub struct StoredHit {
-    entry: Arc<Entry>,
-    tier: TierName,
-    start: u64,
-    end: u64,
-}
-
-impl StoredHit {
-    fn new(entry: Arc<Entry>, tier: TierName) -> Self {
-        let end = entry.body.complete();
-        StoredHit { entry, tier, start: 0, end }
-    }
-
-    /// What is read.
-    pub fn entry(&self) -> &Arc<Entry> {
-        &self.entry
-    }
-
-    /// Where it was found.
-    pub fn tier(&self) -> TierName {
-        self.tier
-    }
-}
-
-#[async_trait]
-impl HandleHit for StoredHit {
-    async fn read_body(&mut self) -> Result<Option<Bytes>> {
-        if self.start >= self.end {
-            return Ok(None);
-        }
-        let end = self.end.min(self.start.saturating_add(PIECE));
-        let Some(piece) = self.entry.body.at(self.start, end) else {
-            // Whoever judged the hit knew which parts are here. Nothing at all is better than the wrong bytes.
-            return Error::e_explain(ErrorType::InternalError, format!("byte {} is not stored", self.start));
-        };
-        self.start += piece.len() as u64;
-        Ok(Some(piece))
-    }
-
-    async fn finish(
-        self: Box<Self>,
-        _storage: &'static (dyn Storage + Sync),
-        _key: &CacheKey,
-        _trace: &SpanHandle,
-    ) -> Result<()> {
-        Ok(())
-    }
-
-    fn can_seek(&self) -> bool {
-        true
-    }
-
-    fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
-        let length = self.entry.body.complete();
-        if start as u64 > length {
-            return out_of_range(start, length);
-        }
-        self.start = start as u64;
-        self.end = end.map_or(length, |end| (end as u64).min(length));
-        Ok(())
-    }
-
-    fn as_any(&self) -> &(dyn Any + Send + Sync) {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut (dyn Any + Send + Sync) {
-        self
-    }
-}
-
-fn out_of_range(start: usize, length: u64) -> Result<()> {
-    Error::e_explain(ErrorType::InternalError, format!("a range starts at byte {start} of a body of {length}"))
-}
-
 /// Follows a fill under way.
 pub struct FillHit {
     reader: FillReader,
-    /// Bytes still to skip before the wanted range.
-    skip: u64,
     /// Bytes still wanted.
     wanted: u64,
     before_waiting: Option<Arc<dyn BeforeWaiting>>,
@@ -250,7 +169,7 @@ pub struct FillHit {
 
 impl FillHit {
     fn new(reader: FillReader) -> Self {
-        FillHit { reader, skip: 0, wanted: u64::MAX, before_waiting: None }
+        FillHit { reader, wanted: u64::MAX, before_waiting: None }
     }
 
     /// Has something done before each wait for the fill to go on.
@@ -272,19 +191,12 @@ impl FillHit {
 #[async_trait]
 impl HandleHit for FillHit {
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
-        while self.wanted > 0 {
+        if self.wanted > 0 {
             let piece = self.reader.read(self.before_waiting.as_ref()).await;
             let Some(mut piece) = piece.map_err(|e| Error::because(ErrorType::ReadError, "following a fill", e))?
             else {
                 return Ok(None);
             };
-            let skipped = self.skip.min(piece.len() as u64);
-            self.skip -= skipped;
-            // No larger than the piece, whose length is a usize.
-            let mut piece = piece.split_off(skipped as usize);
-            if piece.is_empty() {
-                continue;
-            }
             piece.truncate(self.wanted.min(piece.len() as u64) as usize);
             self.wanted -= piece.len() as u64;
             return Ok(Some(piece));
@@ -318,7 +230,8 @@ impl HandleHit for FillHit {
         if start > length {
             return out_of_range(start as usize, length);
         }
-        self.skip = start;
+        // What is not wanted need not be read from a file.
+        self.reader.skip_to(start);
         self.wanted = end.map_or(length, |end| (end as u64).min(length)).saturating_sub(start);
         Ok(())
     }
@@ -367,16 +280,17 @@ impl HandleMiss for FillWriter {
                 let size = body.len();
                 // Kept before the fill ends, so that no lookup in between finds neither.
                 if let Some(filling) = self.fill.head.filling().copied() {
-                    self.store.keep_part(self.id, &self.fill, filling, body);
+                    self.store.keep_part(self.id, &self.fill, filling, Brought::InMemory(body)).await;
                 } else {
                     let (key, head) = (self.fill.key.clone(), self.fill.head.clone());
-                    self.store.keep(self.id, Entry::new(key, head, body, self.fill.facts.clone()));
-                }
-                // Looked at afterwards: whoever outdates it from now on also removes what is kept.
-                if !self.fill.is_current() {
-                    self.store.discard(&self.key, &self.fill.facts);
+                    let entry = Entry::new(key, head, body, self.fill.facts.clone());
+                    self.store.keep(self.id, entry, &|| self.fill.is_current());
                 }
                 size
+            }
+            Ok(Filled::Spooled { spool, length }) => {
+                self.store.keep_spooled(&self.id, &self.fill, spool).await;
+                usize::try_from(length).unwrap_or(usize::MAX)
             }
             Ok(Filled::TooLarge) => 0,
             Err(e) => return Error::e_because(ErrorType::InternalError, "sealing a fill", e),

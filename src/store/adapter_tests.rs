@@ -5,7 +5,6 @@ use crate::semantics::combine::KnownPart;
 use crate::semantics::freshness::Freshness;
 use crate::semantics::range::ByteRange;
 use crate::store::entry::metadata;
-use crate::store::memory::MemoryTier;
 use crate::store::partial::Filling;
 use pingora::cache::trace::Span;
 use pingora::http::ResponseHeader;
@@ -15,8 +14,12 @@ const BODY: &[u8] = b"0123456789";
 
 fn store() -> &'static Store {
     let uncacheable = Box::leak(Box::new(Uncacheable::new(NotStored::is_passing)));
-    let memory = MemoryTier::new(1024 * 1024, 64);
-    Box::leak(Box::new(Store::new(memory, 100, Duration::from_secs(600), uncacheable)))
+    let cache = crate::config::Cache {
+        memory: Some(crate::config::MemoryTier { capacity: 1024 * 1024, max_object: 100 }),
+        lock: crate::config::Lock { wait: Duration::from_secs(600), ..Default::default() },
+        ..Default::default()
+    };
+    Box::leak(Box::new(Store::new(&cache, None, uncacheable)))
 }
 
 fn span() -> SpanHandle {

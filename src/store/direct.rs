@@ -12,6 +12,10 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Longest response that is collected if memory keeps none of that length, in bytes: it goes to disk in one piece. Answers to
+/// a `POST` are rarely longer, and what all of them hold together is bounded besides.
+const LONGEST: u64 = 8 << 20;
+
 /// Responses that are being collected, so that an invalidation finds them.
 #[derive(Debug, Default)]
 pub(super) struct Asides(Mutex<Vec<(u128, Arc<AtomicBool>)>>);
@@ -40,12 +44,15 @@ pub struct Aside {
 }
 
 impl Store {
-    /// Begins to collect a response.
-    pub fn set_aside(&'static self, key: &PrimaryKey, head: StoredHead, facts: Facts) -> Aside {
+    /// Begins to collect a response. `None`: it is longer than what is collected.
+    pub fn set_aside(&'static self, key: &PrimaryKey, head: StoredHead, facts: Facts) -> Option<Aside> {
         let expected = content_length(head.headers());
+        if expected.is_some_and(|expected| expected > self.longest_aside(&facts)) {
+            return None;
+        }
         let outdated = Arc::new(AtomicBool::new(false));
         self.asides.0.lock().push((key.hash(), outdated.clone()));
-        Aside {
+        Some(Aside {
             store: self,
             id: EntryId { primary: key.hash(), variant: None },
             key: key.as_bytes().into(),
@@ -54,53 +61,55 @@ impl Store {
             expected,
             body: BytesMut::new(),
             outdated,
-        }
+        })
+    }
+
+    /// Collected in memory, wherever it goes in the end.
+    fn longest_aside(&self, facts: &Facts) -> u64 {
+        let limits = self.limits(facts.tiers);
+        limits.max_object.min(limits.hold.max(LONGEST))
     }
 
     /// The entry that answers a request, and where it is. `variance` is the hash of the request's values for what an entry
     /// varies on.
-    pub fn find(
-        &self,
+    pub async fn find(
+        &'static self,
         key: &PrimaryKey,
         variance: impl FnOnce(&HeaderMap) -> Option<[u8; 16]>,
     ) -> Option<(EntryId, Arc<Entry>)> {
         let first = EntryId { primary: key.hash(), variant: None };
-        let entry = self.memory.get(&first, key.as_bytes())?;
+        let entry = self.peek(&first, key.as_bytes()).await?;
         let wanted = variance(entry.head.headers());
         if wanted == entry.head.variance() {
             return Some((first, entry));
         }
         let other = EntryId { variant: wanted.map(u128::from_be_bytes), ..first };
-        let entry = self.memory.get(&other, key.as_bytes())?;
+        let entry = self.peek(&other, key.as_bytes()).await?;
         Some((other, entry))
     }
 
     /// Puts a new head on an entry, unless another one took its place.
     pub fn renew(&self, id: EntryId, entry: &Arc<Entry>, head: StoredHead, facts: Facts) {
-        if self.is_still(id, entry) {
-            self.keep(id, entry.with_head(Arc::new(head), Arc::new(facts)));
+        let before = self.turns.forgets(&id);
+        if self.has(&id, &entry.key, &entry.facts) {
+            let renewed = entry.with_head(Arc::new(head), Arc::new(facts));
+            self.keep_renewed(id, renewed, entry.facts.clone(), &|| self.turns.forgets(&id) == before);
         }
     }
 
     /// Forgets an entry, unless another one took its place.
     pub fn drop_entry(&self, id: EntryId, entry: &Arc<Entry>) {
-        if self.is_still(id, entry) {
-            self.memory.remove(&id);
-        }
-    }
-
-    fn is_still(&self, id: EntryId, entry: &Arc<Entry>) -> bool {
-        self.memory.get(&id, &entry.key).is_some_and(|now| Arc::ptr_eq(&now, entry))
+        self.discard_from(&id, &entry.key, &entry.facts);
     }
 }
 
 impl Aside {
     /// Appends a piece. `false`: it has become too large to be kept.
     pub fn write(&mut self, piece: &[u8]) -> bool {
-        let limits = self.store.limits.load();
+        let limits = self.store.limits(self.facts.tiers);
         let held = limits.in_flight.fetch_add(piece.len() as u64, Ordering::Relaxed) + piece.len() as u64;
         self.body.extend_from_slice(piece);
-        self.body.len() as u64 <= limits.max_object && held <= limits.max_in_flight
+        self.body.len() as u64 <= self.store.longest_aside(&self.facts) && held <= limits.max_in_flight
     }
 
     /// Keeps what was collected, if it is all of it, nothing has changed what it is about, and no other request has stored
@@ -109,23 +118,18 @@ impl Aside {
         if self.expected.is_some_and(|expected| expected != self.body.len() as u64) {
             return;
         }
-        if self.store.memory.get(&self.id, &self.key).is_some() {
+        if self.store.memory.get(&self.id, &self.key).is_some() || self.store.disk.is_some_and(|d| d.holds(&self.id)) {
             return;
         }
         let body = BytesMut::from(&self.body[..]).freeze();
         let entry = Entry::new(std::mem::take(&mut self.key), self.head.clone(), body, self.facts.clone());
-        let key = entry.key.clone();
-        self.store.keep(self.id, entry);
-        // Looked at afterwards: whoever outdates it from now on also removes what is kept.
-        if self.outdated.load(Ordering::Acquire) {
-            self.store.discard_from(&self.id, &key, &self.facts);
-        }
+        self.store.keep(self.id, entry, &|| !self.outdated.load(Ordering::Acquire));
     }
 }
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        self.store.limits.load().in_flight.fetch_sub(self.body.len() as u64, Ordering::Relaxed);
+        self.store.in_flight.fetch_sub(self.body.len() as u64, Ordering::Relaxed);
         self.store.asides.0.lock().retain(|(_, outdated)| !Arc::ptr_eq(outdated, &self.outdated));
     }
 }

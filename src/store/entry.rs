@@ -1,6 +1,10 @@
 //! What is stored: a parsed head, a body, and what was decided about them.
 
+use super::disk::body::FileBody;
+use super::disk::file::ReadFailure;
+use super::disk::file::read::EntryFile;
 use super::partial::{Filling, Parts};
+use super::turns::Moment;
 use crate::decide::Facts;
 use crate::semantics::combine::{combined_head, head_of_whole};
 use crate::semantics::range::Spec;
@@ -47,6 +51,16 @@ impl StoredHead {
     /// The same response in the same place with a new head and new freshness.
     pub fn renewed(&self, meta: &CacheMeta) -> Self {
         StoredHead { since: self.since, variance: self.variance, ..StoredHead::of(meta) }
+    }
+
+    /// What was stored elsewhere, put together again: the head of a whole response, stored at `since`.
+    pub fn from_parts(header: ResponseHeader, since: SystemTime, variance: Option<[u8; 16]>) -> Self {
+        StoredHead { header, since, variance, filling: None }
+    }
+
+    /// When this response, or the one that it replaced, was first stored.
+    pub fn since(&self) -> SystemTime {
+        self.since
     }
 
     /// Status and fields.
@@ -130,8 +144,10 @@ fn whole_seconds(window: Duration) -> u32 {
 pub enum Body {
     /// All of it.
     Whole(Bytes),
-    /// Some parts.
+    /// Some parts; or all of it, in several places, until it is written in one.
     Parts(Parts),
+    /// All of it, in a file.
+    File(Arc<FileBody>),
 }
 
 impl Body {
@@ -140,7 +156,9 @@ impl Body {
     pub fn len(&self) -> usize {
         match self {
             Body::Whole(bytes) => bytes.len(),
-            Body::Parts(parts) => parts.held(),
+            Body::Parts(parts) => usize::try_from(parts.held()).unwrap_or(usize::MAX),
+            // Nothing has a longer one than the addresses of this machine reach.
+            Body::File(file) => usize::try_from(file.len()).unwrap_or(usize::MAX),
         }
     }
 
@@ -149,26 +167,52 @@ impl Body {
         match self {
             Body::Whole(bytes) => bytes.len() as u64,
             Body::Parts(parts) => parts.complete(),
+            Body::File(file) => file.len(),
         }
     }
 
-    /// Bytes from `start` on, and none from `end` on: as many as are in one piece. `None`: there is no such byte here.
+    /// Bytes from `start` on, and none from `end` on: as many as are in one piece. `None`: there is no such byte here, or it
+    /// has to be read.
     pub fn at(&self, start: u64, end: u64) -> Option<Bytes> {
         match self {
-            Body::Whole(bytes) => {
-                let start = usize::try_from(start).ok()?;
-                let end = usize::try_from(end).map_or(bytes.len(), |end| end.min(bytes.len()));
-                (start < end).then(|| bytes.slice(start..end))
-            }
+            Body::Whole(bytes) => slice(bytes, start, end),
             Body::Parts(parts) => parts.at(start, end),
+            Body::File(_) => None,
         }
     }
 
-    /// This and a part of the same content.
-    pub fn with(&self, first: u64, bytes: Bytes) -> Body {
+    /// As [`Body::at`], and from its file if it has one.
+    pub async fn read(&self, start: u64, end: u64) -> Result<Bytes, ReadError> {
         match self {
-            Body::Whole(whole) => Body::Whole(whole.clone()),
-            Body::Parts(parts) => parts.with(first, bytes).into_body(),
+            Body::File(file) => Ok(file.read(start, end).await?),
+            Body::Parts(parts) => parts.read(start, end).await,
+            body => body.at(start, end).ok_or(ReadError::NotHere(start)),
+        }
+    }
+
+    /// Whether some of it has to be read to have it.
+    pub fn is_in_file(&self) -> bool {
+        match self {
+            Body::Whole(_) => false,
+            Body::Parts(parts) => !parts.is_in_memory(),
+            Body::File(_) => true,
+        }
+    }
+
+    /// Whether some of it is in this file.
+    pub(super) fn is_in(&self, file: &Arc<EntryFile>) -> bool {
+        match self {
+            Body::Whole(_) => false,
+            Body::Parts(parts) => parts.is_in(file),
+            Body::File(body) => Arc::ptr_eq(body.file(), file),
+        }
+    }
+
+    /// The parts, if some are missing.
+    pub fn incomplete(&self) -> Option<&Parts> {
+        match self {
+            Body::Parts(parts) if parts.missing().is_some() => Some(parts),
+            Body::Whole(_) | Body::Parts(_) | Body::File(_) => None,
         }
     }
 
@@ -176,8 +220,27 @@ impl Body {
         match self {
             Body::Whole(bytes) => bytes.len(),
             Body::Parts(parts) => parts.weight(),
+            Body::File(_) => 0,
         }
     }
+}
+
+/// Bytes of a body from `start` on, and none from `end` on; `None` if there are none.
+pub(super) fn slice(body: &Bytes, start: u64, end: u64) -> Option<Bytes> {
+    let start = usize::try_from(start).ok()?;
+    let end = usize::try_from(end).map_or(body.len(), |end| end.min(body.len()));
+    (start < end).then(|| body.slice(start..end))
+}
+
+/// Why a byte of a stored response cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Whoever judged the hit should have known which parts are here.
+    #[error("byte {0} is not stored")]
+    NotHere(u64),
+    /// Its file.
+    #[error(transparent)]
+    File(#[from] ReadFailure),
 }
 
 /// A stored response, or parts of one under the head that the whole would have. Sealed by construction: only a fill that
@@ -193,6 +256,7 @@ pub struct Entry {
     /// What was decided about it.
     pub facts: Arc<Facts>,
     hits: AtomicU64,
+    kept: Moment,
 }
 
 /// Bytes that an entry costs besides what [`Entry::weight`] can count: the `Arc`, Pingora's metadata, and moka's own
@@ -210,18 +274,29 @@ impl Entry {
 
     /// Puts the pieces together.
     pub fn of(key: Box<[u8]>, head: Arc<StoredHead>, body: Body, facts: Arc<Facts>) -> Self {
-        Entry { key, head, body, facts, hits: AtomicU64::new(0) }
+        Entry { key, head, body, facts, hits: AtomicU64::new(0), kept: Moment::default() }
     }
 
     /// The same entry with a new head, after the origin confirmed it.
     pub fn with_head(&self, head: Arc<StoredHead>, facts: Arc<Facts>) -> Self {
-        Entry { key: self.key.clone(), head, body: self.body.clone(), facts, hits: AtomicU64::new(self.hits()) }
+        Entry::of(self.key.clone(), head, self.body.clone(), facts).with_hits(self.hits())
     }
 
     /// The same, served so often already.
     #[must_use]
     pub fn with_hits(self, hits: u64) -> Self {
         Entry { hits: AtomicU64::new(hits), ..self }
+    }
+
+    /// The same, kept at that moment.
+    #[must_use]
+    pub(super) fn with_kept(self, kept: Moment) -> Self {
+        Entry { kept, ..self }
+    }
+
+    /// When it was kept.
+    pub(super) fn kept(&self) -> Moment {
+        self.kept
     }
 
     /// How often it was served.

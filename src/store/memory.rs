@@ -1,7 +1,8 @@
 //! The memory tier: moka, weighed by the bytes that entries really take.
 
 use super::entry::{Entry, EntryId};
-use crate::telemetry::metrics;
+use crate::policy::decision::TierName;
+use crate::telemetry::TierMetrics;
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use parking_lot::Mutex;
@@ -13,9 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub struct MemoryTier {
     entries: Cache<EntryId, Arc<Entry>, BuildHasherDefault<AlreadyHashed>>,
-    /// Which variants a key has, oldest first, so that their number stays bounded.
-    variants: Cache<u128, Arc<Mutex<Vec<u128>>>, BuildHasherDefault<AlreadyHashed>>,
-    max_variants: AtomicUsize,
+    metrics: TierMetrics,
     capacity: u64,
 }
 
@@ -51,25 +50,76 @@ impl Hasher for AlreadyHashed {
 /// Keys whose variants are counted at once; the least recently used is forgotten, which costs the bound, not the entries.
 const COUNTED_KEYS: u64 = 100_000;
 
-impl MemoryTier {
-    /// An empty tier of `capacity` bytes.
-    pub fn new(capacity: u64, max_variants: usize) -> Self {
-        let entries = Cache::builder()
-            .max_capacity(capacity)
-            .weigher(|_: &EntryId, entry: &Arc<Entry>| u32::try_from(entry.weight()).unwrap_or(u32::MAX))
-            .eviction_listener(|_, _, cause| match cause {
-                RemovalCause::Size => metrics().tier_evictions.with_label_values(&["memory", "size"]).inc(),
-                RemovalCause::Expired => metrics().tier_evictions.with_label_values(&["memory", "expired"]).inc(),
-                RemovalCause::Explicit | RemovalCause::Replaced => {}
-            })
-            .build_with_hasher(BuildHasherDefault::default());
-        let variants = Cache::builder().max_capacity(COUNTED_KEYS).build_with_hasher(BuildHasherDefault::default());
-        MemoryTier { entries, variants, max_variants: AtomicUsize::new(max_variants), capacity }
+/// Which variants a key has, oldest first, so that their number stays bounded in every tier.
+#[derive(Debug)]
+pub struct Variants {
+    counted: Cache<u128, Arc<Mutex<Vec<u128>>>, BuildHasherDefault<AlreadyHashed>>,
+    most: AtomicUsize,
+}
+
+impl Variants {
+    /// At most so many of a key.
+    pub fn new(most: usize) -> Self {
+        let counted = Cache::builder().max_capacity(COUNTED_KEYS).build_with_hasher(BuildHasherDefault::default());
+        Variants { counted, most: AtomicUsize::new(most) }
     }
 
     /// Changes how many variants a key may have, for those stored from now on.
-    pub fn set_max_variants(&self, max_variants: usize) {
-        self.max_variants.store(max_variants, Ordering::Relaxed);
+    pub fn set_most(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    /// Counts an entry that is to be stored, and hands those to `give_up` whose place it takes: a key that has as many
+    /// variants as it may loses its oldest one. `false`: it is not to be stored, as there may be no variants.
+    pub fn admit(&self, id: &EntryId, mut give_up: impl FnMut(EntryId)) -> bool {
+        let Some(variant) = id.variant else { return true };
+        let most = self.most.load(Ordering::Relaxed);
+        let counted = self.counted.get_with(id.primary, Arc::default);
+        let mut counted = counted.lock();
+        if counted.contains(&variant) {
+            return true;
+        }
+        // One more variant lives in the slot that lookups start from.
+        while counted.len() + 1 >= most.max(1) && !counted.is_empty() {
+            let oldest = counted.remove(0);
+            give_up(EntryId { primary: id.primary, variant: Some(oldest) });
+        }
+        if most <= 1 {
+            return false;
+        }
+        counted.push(variant);
+        true
+    }
+}
+
+/// Told of an entry for which there is no more room.
+pub type LetGo = Box<dyn Fn(&EntryId, &Arc<Entry>) + Send + Sync>;
+
+impl MemoryTier {
+    /// An empty tier of `capacity` bytes. `let_go` is told of each entry that has to make room for others.
+    pub fn new(capacity: u64, let_go: LetGo) -> Self {
+        let metrics = TierMetrics::of(TierName::Memory);
+        metrics.capacity.set(i64::try_from(capacity).unwrap_or(i64::MAX));
+        metrics.up.set(1);
+        let (full, expired) = (metrics.eviction("size"), metrics.eviction("expired"));
+        let entries = Cache::builder()
+            .max_capacity(capacity)
+            .weigher(|_: &EntryId, entry: &Arc<Entry>| u32::try_from(entry.weight()).unwrap_or(u32::MAX))
+            .eviction_listener(move |id, entry, cause| match cause {
+                RemovalCause::Size => {
+                    full.inc();
+                    let_go(&id, &entry);
+                }
+                RemovalCause::Expired => expired.inc(),
+                RemovalCause::Explicit | RemovalCause::Replaced => {}
+            })
+            .build_with_hasher(BuildHasherDefault::default());
+        MemoryTier { entries, metrics, capacity }
+    }
+
+    /// Its statistics.
+    pub fn metrics(&self) -> &TierMetrics {
+        &self.metrics
     }
 
     /// The entry of that id, if its full key is this one.
@@ -77,24 +127,8 @@ impl MemoryTier {
         self.entries.get(id).filter(|entry| *entry.key == *key)
     }
 
-    /// Keeps an entry. A key that has as many variants as it may loses its oldest one.
+    /// Keeps an entry.
     pub fn insert(&self, id: EntryId, entry: Arc<Entry>) {
-        if let Some(variant) = id.variant {
-            let most = self.max_variants.load(Ordering::Relaxed);
-            let counted = self.variants.get_with(id.primary, Arc::default);
-            let mut counted = counted.lock();
-            if !counted.contains(&variant) {
-                // One more variant lives in the slot that lookups start from.
-                while counted.len() + 1 >= most.max(1) && !counted.is_empty() {
-                    let oldest = counted.remove(0);
-                    self.entries.invalidate(&EntryId { primary: id.primary, variant: Some(oldest) });
-                }
-                if most <= 1 {
-                    return;
-                }
-                counted.push(variant);
-            }
-        }
         self.entries.insert(id, entry);
     }
 

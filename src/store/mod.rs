@@ -1,35 +1,50 @@
 //! Where responses are kept, and how they get in and out.
 //!
 //! [`Store`] is what Pingora's cache talks to. A lookup finds, in this order, a fill under way that can still be joined
-//! and a complete entry; a miss begins a fill that others can join from its first byte.
+//! and a complete entry, in memory or on disk; a miss begins a fill that others can join from its first byte.
 //!
-//! * [`entry`]: what is stored
+//! * [`entry`]: what is stored, and [`encoding`]: its head as bytes
 //! * [`fill`]: a response on its way
-//! * [`partial`]: parts of a response, and how they become the whole
-//! * [`memory`]: the memory tier
+//! * [`partial`]: parts of a response, [`spans`]: which they are, [`combining`]: how they become the whole
+//! * [`tier`]: what tiers have in common, [`memory`] and [`disk`]: the tiers, [`breaker`]: whether to ask one
+//! * [`tiered`]: the tiers together, [`promotion`]: from the lower ones to memory, [`turns`]: what overtakes what
 //! * [`direct`]: entries that come or change beside the framework's cache
 //! * [`adapter`]: all of it as Pingora's `Storage`, `HandleHit` and `HandleMiss`
 
 pub mod adapter;
+pub mod breaker;
+pub mod combining;
 pub mod direct;
+pub mod disk;
+pub mod encoding;
 pub mod entry;
 pub mod fill;
 pub mod memory;
 pub mod partial;
+pub mod promotion;
+pub mod spans;
+pub mod stored;
+pub mod tier;
+pub mod tiered;
+pub mod turns;
 
+use crate::config;
+use crate::decide::Tiers;
 use crate::key::PrimaryKey;
 use crate::lock::Uncacheable;
+use crate::policy::decision::{TierName, TierSet};
 use crate::semantics::range::Spec;
-use crate::telemetry::{IntCounter, metrics};
 use arc_swap::ArcSwap;
-use entry::{Entry, EntryId};
-use fill::{Fill, FillLimits};
-use memory::MemoryTier;
+use disk::DiskTier;
+use entry::EntryId;
+use fill::{Fill, FillLimits, STALLED};
+use memory::{MemoryTier, Variants};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+use turns::Turns;
 
 /// How long a fill that is not kept waits for a follower that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,30 +52,36 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Entries are combined under one of so many locks.
 const COMBINING: usize = 64;
 
+/// Bytes that fills may hold together where no memory tier says how much there is.
+const IN_FLIGHT: u64 = 64 << 20;
+
+/// Bytes of a fill that are held in memory before it is written to disk, if memory does not keep it. A smaller one is
+/// written in one piece.
+const HELD: u64 = 256 << 10;
+
 /// All tiers, and the fills under way.
 #[derive(Debug)]
 pub struct Store {
     memory: MemoryTier,
+    disk: Option<&'static DiskTier>,
+    variants: Variants,
+    turns: Arc<Turns>,
+    promoting: promotion::Promoting,
+    /// What each tier takes.
+    tiers: ArcSwap<Tiers>,
     fills: RwLock<HashMap<EntryId, Vec<Arc<Fill>>>>,
     /// Fills under way, so that a lookup need not take the lock when there are none.
     filling: AtomicUsize,
-    limits: ArcSwap<FillLimits>,
+    /// Bytes that all fills together hold now.
+    in_flight: Arc<AtomicU64>,
     /// Milliseconds; a fill without progress for so long is not joined any more.
     stalled_after: AtomicU64,
     /// Keys that are known not to be worth waiting for.
     uncacheable: &'static Uncacheable,
     /// Responses that are collected beside the fills.
     asides: direct::Asides,
-    counters: Counters,
     /// Held while what is stored is read, combined with a part, and stored again.
     combining: Box<[Mutex<()>]>,
-}
-
-/// Lookups in the memory tier, found without a look-up by name.
-#[derive(Debug)]
-struct Counters {
-    hit: IntCounter,
-    miss: IntCounter,
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -68,49 +89,65 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Store {
-    /// An empty store.
-    pub fn new(
-        memory: MemoryTier,
-        max_object: u64,
-        stalled_after: Duration,
-        uncacheable: &'static Uncacheable,
-    ) -> Self {
-        let limits = FillLimits {
-            max_object,
-            max_in_flight: memory.capacity(),
-            in_flight: Arc::new(AtomicU64::new(0)),
-            patience: PATIENCE,
-        };
-        let lookups = |result| metrics().tier_lookups.with_label_values(&["memory", result]);
-        let counters = Counters { hit: lookups("hit"), miss: lookups("miss") };
+    /// An empty store. The disk tier, if there is one, is opened by whoever made it.
+    pub fn new(cache: &config::Cache, disk: Option<&'static DiskTier>, uncacheable: &'static Uncacheable) -> Self {
+        let tiers = Tiers::of(cache);
+        let turns = Arc::<Turns>::default();
+        let let_go = tiered::let_go(disk, turns.clone());
         Store {
-            memory,
+            memory: MemoryTier::new(cache.memory.map_or(0, |memory| memory.capacity), let_go),
+            disk,
+            turns,
+            promoting: promotion::Promoting::default(),
+            variants: Variants::new(cache.max_variants),
+            tiers: ArcSwap::from_pointee(tiers),
             fills: RwLock::default(),
             filling: AtomicUsize::new(0),
-            limits: ArcSwap::from_pointee(limits),
-            stalled_after: AtomicU64::new(millis(stalled_after)),
+            in_flight: Arc::default(),
+            stalled_after: AtomicU64::new(millis(cache.lock.wait)),
             uncacheable,
             asides: direct::Asides::default(),
-            counters,
             combining: (0..COMBINING).map(|_| Mutex::default()).collect(),
         }
     }
 
-    /// Largest body that is kept.
-    pub fn max_object(&self) -> u64 {
-        self.limits.load().max_object
+    /// Changes what can change while it runs, for what comes from now on.
+    pub fn set_limits(&self, cache: &config::Cache) {
+        self.tiers.store(Arc::new(Tiers::of(cache).in_place_of(&self.tiers.load())));
+        self.stalled_after.store(millis(cache.lock.wait), Ordering::Relaxed);
+        self.variants.set_most(cache.max_variants);
+        if let Some((tier, settings)) = self.disk.zip(cache.disk.as_ref()) {
+            tier.set_limits(settings);
+        }
     }
 
-    /// Changes the limits, for fills that begin from now on.
-    pub fn set_limits(&self, max_object: u64, stalled_after: Duration) {
-        let limits = FillLimits { max_object, ..(**self.limits.load()).clone() };
-        self.limits.store(Arc::new(limits));
-        self.stalled_after.store(millis(stalled_after), Ordering::Relaxed);
+    /// Whether anything can be kept.
+    pub fn is_on(&self) -> bool {
+        !self.tiers.load().on(TierSet::ALL).is_empty()
     }
 
     /// The memory tier.
     pub fn memory(&self) -> &MemoryTier {
         &self.memory
+    }
+
+    /// The disk tier, if there is one.
+    pub fn disk(&self) -> Option<&'static DiskTier> {
+        self.disk
+    }
+
+    /// What a fill may take that is to be kept in these tiers.
+    fn limits(&self, tiers: TierSet) -> FillLimits {
+        let rules = self.tiers.load();
+        FillLimits {
+            max_object: rules.max_object(tiers),
+            hold: rules.max_object(TierSet::NONE.with(TierName::Memory)).max(HELD),
+            max_in_flight: if self.memory.capacity() > 0 { self.memory.capacity() } else { IN_FLIGHT },
+            in_flight: self.in_flight.clone(),
+            patience: PATIENCE,
+            disk_patience: STALLED,
+            spool: None,
+        }
     }
 
     /// Requests that follow another's fill now.
@@ -127,7 +164,7 @@ impl Store {
             meant.filter(|fill| *fill.key == *key.as_bytes()).for_each(|fill| fill.outdate());
         }
         self.asides.outdate(key);
-        self.memory.remove(&EntryId { primary: key.hash(), variant: None });
+        self.remove(&EntryId { primary: key.hash(), variant: None });
     }
 
     /// The latest fill of the whole, or of exactly this part.
@@ -158,11 +195,6 @@ impl Store {
             }
         }
         self.filling.fetch_sub(1, Ordering::Release);
-    }
-
-    fn keep(&self, id: EntryId, entry: Entry) {
-        let _alone = self.combining(&id).lock();
-        self.memory.insert(id, Arc::new(entry));
     }
 
     fn combining(&self, id: &EntryId) -> &Mutex<()> {

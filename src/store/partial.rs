@@ -1,14 +1,14 @@
 //! Parts of a response: RFC 9111 sections 3.3 and 3.4.
 //!
-//! An entry of which only parts came keeps them side by side, as they came: a reader goes from one to the next, and nothing
-//! is copied until they are the whole. What covers what is counted here; whether parts belong together is asked of
-//! [`crate::semantics::combine`].
+//! An entry of which only parts came keeps them side by side, as they came, in memory or in files: a reader goes from one to
+//! the next, and nothing is copied until they are the whole, or written to disk. What covers what is counted here; what
+//! becomes of a part that comes is said in [`super::combining`].
 
-use super::Store;
-use super::entry::{Body, Entry, EntryId};
-use super::fill::Fill;
-use crate::clock;
-use crate::semantics::combine::{Combination, KnownPart, Side, combination};
+use super::disk::body::FileBody;
+use super::disk::file::read::EntryFile;
+use super::entry::{Body, ReadError};
+use super::spans::{MOST_PIECES, Span, Spans};
+use crate::semantics::combine::KnownPart;
 use crate::semantics::range::{ByteRange, Spec};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
@@ -21,10 +21,6 @@ pub struct Filling {
     /// What it sends.
     pub part: KnownPart,
 }
-
-/// Most pieces of an entry. Neighbours are joined before this many are exceeded, and then the smallest ones go: a client
-/// that asks for every other byte must not cost more than what it asks for.
-const MOST_PIECES: usize = 128;
 
 /// Bytes that a piece costs besides its own: its place in the list, the shared count behind it, and what the allocator adds.
 const PIECE_COST: usize = 96;
@@ -39,20 +35,77 @@ pub struct Parts {
 #[derive(Debug, Clone)]
 struct Piece {
     first: u64,
-    bytes: Bytes,
+    source: Source,
+}
+
+/// Where the bytes of a part are.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Here.
+    Memory(Bytes),
+    /// In the body of a file.
+    File {
+        /// The body.
+        file: Arc<FileBody>,
+        /// Where they begin there.
+        at: u64,
+        /// How many they are.
+        length: u64,
+    },
+}
+
+impl Source {
+    /// How many bytes there are.
+    pub fn length(&self) -> u64 {
+        match self {
+            Source::Memory(bytes) => bytes.len() as u64,
+            Source::File { length, .. } => *length,
+        }
+    }
+
+    /// The bytes between two of them, which are counted from the first. `None` if there are none.
+    fn cut(&self, from: u64, to: u64) -> Option<Source> {
+        let to = to.min(self.length());
+        if from >= to {
+            return None;
+        }
+        Some(match self {
+            // No longer than the bytes, whose length is a usize.
+            Source::Memory(bytes) => Source::Memory(bytes.slice(from as usize..to as usize)),
+            Source::File { file, at, .. } => Source::File { file: file.clone(), at: at + from, length: to - from },
+        })
+    }
 }
 
 impl Piece {
     /// Position after its last byte.
     fn end(&self) -> u64 {
-        self.first.saturating_add(self.bytes.len() as u64)
+        self.first.saturating_add(self.source.length())
+    }
+
+    fn is_in_memory(&self) -> bool {
+        matches!(self.source, Source::Memory(_))
     }
 }
 
 impl Parts {
     /// One part, from `first` on, of a response of `complete` bytes.
     pub fn new(complete: u64, first: u64, bytes: Bytes) -> Self {
-        Parts { complete, pieces: Vec::new() }.with(first, bytes)
+        Parts::of(complete, first, Source::Memory(bytes))
+    }
+
+    /// The same, wherever its bytes are.
+    pub fn of(complete: u64, first: u64, source: Source) -> Self {
+        Parts { complete, pieces: Vec::new() }.with_source(first, source)
+    }
+
+    /// The parts that a file holds.
+    pub fn in_file(spans: &Spans, file: &Arc<FileBody>) -> Self {
+        let piece = |(span, at): (Span, u64)| Piece {
+            first: span.first,
+            source: Source::File { file: file.clone(), at, length: span.length },
+        };
+        Parts { complete: spans.complete(), pieces: spans.in_file().map(piece).collect() }
     }
 
     /// Length of the whole.
@@ -61,19 +114,63 @@ impl Parts {
     }
 
     /// Bytes that are here.
-    pub fn held(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.bytes.len()).sum()
+    pub fn held(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.source.length()).sum()
     }
 
     /// Bytes of memory that they take.
     pub fn weight(&self) -> usize {
-        self.held() + self.pieces.len() * PIECE_COST
+        let bytes = |piece: &Piece| match &piece.source {
+            Source::Memory(bytes) => bytes.len(),
+            Source::File { .. } => 0,
+        };
+        self.pieces.iter().map(|piece| bytes(piece) + PIECE_COST).sum()
+    }
+
+    /// Whether nothing has to be read to have them.
+    pub fn is_in_memory(&self) -> bool {
+        self.pieces.iter().all(Piece::is_in_memory)
+    }
+
+    /// Whether some of them are in this file.
+    pub fn is_in(&self, file: &Arc<EntryFile>) -> bool {
+        self.pieces.iter().any(|piece| match &piece.source {
+            Source::Memory(_) => false,
+            Source::File { file: body, .. } => Arc::ptr_eq(body.file(), file),
+        })
+    }
+
+    /// The file that holds these parts and nothing else.
+    pub fn only_file(&self) -> Option<&Arc<FileBody>> {
+        let Source::File { file: only, .. } = &self.pieces.first()?.source else { return None };
+        let is_in_it = |piece: &Piece| match &piece.source {
+            Source::Memory(_) => false,
+            Source::File { file, .. } => Arc::ptr_eq(file, only),
+        };
+        (self.pieces.iter().all(is_in_it) && self.held() == only.len()).then_some(only)
+    }
+
+    /// Where the bytes of each part are, in order.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.pieces.iter().map(|piece| &piece.source)
+    }
+
+    /// Which bytes of the whole are here; `None` if all are.
+    pub fn spans(&self) -> Option<Spans> {
+        let spans = self.pieces.iter().map(|piece| Span { first: piece.first, length: piece.source.length() });
+        Spans::new(self.complete, spans)
     }
 
     /// These and one more. What was here already stays, so that only the new bytes are looked at.
     #[must_use]
     pub fn with(&self, first: u64, bytes: Bytes) -> Self {
-        let new = Piece { first, bytes };
+        self.with_source(first, Source::Memory(bytes))
+    }
+
+    /// The same, wherever the bytes are.
+    #[must_use]
+    pub fn with_source(&self, first: u64, source: Source) -> Self {
+        let new = Piece { first, source };
         let end = new.end().min(self.complete);
         let mut at = first;
         let mut added = Vec::new();
@@ -106,7 +203,9 @@ impl Parts {
         let mut joined: Vec<Piece> = Vec::new();
         let mut run: Vec<Piece> = Vec::new();
         for piece in self.pieces.drain(..) {
-            if run.last().is_some_and(|last| last.end() != piece.first) {
+            // What is in a file would have to be read: it is joined when it is written anew.
+            let follows = |last: &Piece| last.end() == piece.first && last.is_in_memory() && piece.is_in_memory();
+            if run.last().is_some_and(|last| !follows(last)) {
                 joined.extend(join(&mut run));
             }
             run.push(piece);
@@ -114,7 +213,7 @@ impl Parts {
         joined.extend(join(&mut run));
         if joined.len() > MOST_PIECES {
             // Half of them, so that this is not done again with each part that comes.
-            joined.sort_by_key(|piece| std::cmp::Reverse(piece.bytes.len()));
+            joined.sort_by_key(|piece| std::cmp::Reverse(piece.source.length()));
             joined.truncate(MOST_PIECES / 2);
             joined.sort_by_key(|piece| piece.first);
         }
@@ -122,11 +221,29 @@ impl Parts {
         self.pieces = joined;
     }
 
-    /// Bytes from `start` on, and none from `end` on: as many as are in one piece. `None`: there is no such byte here.
+    /// Bytes from `start` on, and none from `end` on: as many as are in one piece. `None`: there is no such byte in memory.
     pub fn at(&self, start: u64, end: u64) -> Option<Bytes> {
+        match self.source_at(start, end)? {
+            Source::Memory(bytes) => Some(bytes),
+            Source::File { .. } => None,
+        }
+    }
+
+    /// The same, and reads them if they are in a file; then it may be less.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the byte at `start` is not here, or cannot be read.
+    pub async fn read(&self, start: u64, end: u64) -> Result<Bytes, ReadError> {
+        match self.source_at(start, end).ok_or(ReadError::NotHere(start))? {
+            Source::Memory(bytes) => Ok(bytes),
+            Source::File { file, at, length } => Ok(file.read(at, at + length).await?),
+        }
+    }
+
+    fn source_at(&self, start: u64, end: u64) -> Option<Source> {
         let following = self.pieces.partition_point(|piece| piece.end() <= start);
         let piece = self.pieces.get(following).filter(|piece| piece.first <= start && start < end)?;
-        cut(piece, start, piece.end().min(end)).map(|cut| cut.bytes)
+        cut(piece, start, end).map(|cut| cut.source)
     }
 
     /// Whether every byte of a part is here.
@@ -149,31 +266,71 @@ impl Parts {
     }
 
     /// The bytes before a position, and those after one, in one piece each: what goes around a part that is fetched.
-    pub fn around(&self, range: ByteRange) -> (Bytes, Bytes) {
-        (self.joined(0, range.first), self.joined(range.last.saturating_add(1), self.complete))
+    ///
+    /// # Errors
+    /// [`ReadError`] if one of them is not here, or cannot be read.
+    pub async fn around(&self, range: ByteRange) -> Result<(Bytes, Bytes), ReadError> {
+        let before = self.gather(0, range.first).await?;
+        Ok((before, self.gather(range.last.saturating_add(1), self.complete).await?))
     }
 
-    fn joined(&self, start: u64, end: u64) -> Bytes {
+    async fn gather(&self, start: u64, end: u64) -> Result<Bytes, ReadError> {
+        let mut gathered = BytesMut::new();
         let mut at = start;
-        let mut joined = BytesMut::new();
-        while let Some(bytes) = self.at(at, end) {
+        while at < end {
+            let bytes = self.read(at, end).await?;
+            if bytes.is_empty() {
+                return Err(ReadError::NotHere(at));
+            }
             at += bytes.len() as u64;
+            if at >= end && gathered.is_empty() {
+                return Ok(bytes);
+            }
+            gathered.extend_from_slice(&bytes);
+        }
+        Ok(gathered.freeze())
+    }
+
+    /// All of them copied to memory, for the tier there.
+    ///
+    /// # Errors
+    /// [`ReadError`] if one of them cannot be read.
+    pub async fn in_memory(&self) -> Result<Self, ReadError> {
+        let mut pieces = Vec::with_capacity(self.pieces.len());
+        for piece in &self.pieces {
+            pieces.push(Piece {
+                first: piece.first,
+                source: Source::Memory(self.gather(piece.first, piece.end()).await?),
+            });
+        }
+        Ok(Parts { complete: self.complete, pieces })
+    }
+
+    fn joined(&self) -> Bytes {
+        let mut joined = BytesMut::new();
+        while let Some(bytes) = self.at(joined.len() as u64, self.complete) {
             joined.extend_from_slice(&bytes);
         }
         joined.freeze()
     }
 
-    /// As the content of an entry: the whole, once it is there.
+    /// As the content of an entry: the whole, once it is there and in one place.
     pub fn into_body(self) -> Body {
-        self.whole().map_or_else(|| Body::Parts(self), Body::Whole)
+        match (self.whole(), self.only_file()) {
+            (Some(whole), _) => Body::Whole(whole),
+            (None, Some(file)) if self.missing().is_none() => Body::File(file.clone()),
+            _ => Body::Parts(self),
+        }
     }
 
-    /// The whole response, once it is there.
+    /// The whole response, once it is there, and in memory.
     pub fn whole(&self) -> Option<Bytes> {
+        if self.missing().is_some() || !self.is_in_memory() {
+            return None;
+        }
         match self.pieces.as_slice() {
-            _ if self.missing().is_some() => None,
-            [piece] => Some(piece.bytes.clone()),
-            _ => Some(self.joined(0, self.complete)),
+            [Piece { source: Source::Memory(bytes), .. }] => Some(bytes.clone()),
+            _ => Some(self.joined()),
         }
     }
 }
@@ -181,79 +338,33 @@ impl Parts {
 /// A cut to be kept: it would keep the whole buffer alive, so what is not all of it is copied.
 fn keep(piece: &Piece, start: u64, end: u64) -> Option<Piece> {
     let cut = cut(piece, start, end)?;
-    let all = cut.bytes.len() == piece.bytes.len();
-    Some(if all { cut } else { Piece { first: cut.first, bytes: Bytes::copy_from_slice(&cut.bytes) } })
+    Some(match cut.source {
+        Source::Memory(bytes) if (bytes.len() as u64) < piece.source.length() => {
+            Piece { first: cut.first, source: Source::Memory(Bytes::copy_from_slice(&bytes)) }
+        }
+        source => Piece { source, ..cut },
+    })
 }
 
-/// The bytes of a piece between two positions, which are in it; `None` if there are none between them.
+/// The bytes of a piece between two positions, the first of which is in it; `None` if there are none between them.
 fn cut(piece: &Piece, start: u64, end: u64) -> Option<Piece> {
-    let from = usize::try_from(start.checked_sub(piece.first)?).ok()?;
-    let to = usize::try_from(end.checked_sub(piece.first)?).ok()?.min(piece.bytes.len());
-    (from < to).then(|| Piece { first: start, bytes: piece.bytes.slice(from..to) })
+    let source = piece.source.cut(start.checked_sub(piece.first)?, end.checked_sub(piece.first)?)?;
+    Some(Piece { first: start, source })
 }
 
+/// Makes one piece of neighbours in memory.
 fn join(run: &mut Vec<Piece>) -> Option<Piece> {
     let first = run.first()?.first;
     if run.len() == 1 {
         return run.pop();
     }
-    let mut joined = BytesMut::with_capacity(run.iter().map(|piece| piece.bytes.len()).sum());
+    let mut joined = BytesMut::with_capacity(run.iter().map(|piece| piece.source.length() as usize).sum());
     for piece in run.drain(..) {
-        joined.extend_from_slice(&piece.bytes);
-    }
-    Some(Piece { first, bytes: joined.freeze() })
-}
-
-impl Store {
-    /// The entry that has the part and is fresh, although more is on its way: what is here need not be waited for.
-    pub(super) fn at_hand(&self, id: &EntryId, key: &[u8], part: Option<Spec>) -> Option<Arc<Entry>> {
-        let entry = self.memory.get(id, key)?;
-        let Body::Parts(parts) = &entry.body else { return None };
-        let range = part?.within(parts.complete())?;
-        (parts.covers(range) && !entry.facts.freshness.ttl(clock::now()).is_zero()).then_some(entry)
-    }
-
-    /// Keeps the part that a fill brought, together with what is stored, or instead of it.
-    pub(super) fn keep_part(&self, id: EntryId, fill: &Fill, filled: Filling, bytes: Bytes) {
-        let part = filled.part;
-        if part.range.len() != bytes.len() as u64 {
-            // The head lied (RFC 9110 section 15.3.7): whoever reads it now got it as it came, and nobody will again.
-            return;
-        }
-        // Two parts of one response may be sealed at once, and neither may be lost.
-        let _alone = self.combining(&id).lock();
-        if !fill.is_current() {
-            return;
-        }
-        let now = clock::now();
-        let head = fill.head.of_whole(part.complete);
-        // What lookups start from is taken by another variant when what the origin varies on changes.
-        let stored = self.memory.get(&id, &fill.key).filter(|stored| stored.head.variance() == head.variance());
-        let new = Side { headers: head.headers(), complete: part.complete, whole: false };
-        let found = stored.as_ref().map(|stored| {
-            let whole = matches!(stored.body, Body::Whole(_));
-            combination(Side { headers: stored.head.headers(), complete: stored.body.complete(), whole }, new, now)
-        });
-        let hits = stored.as_ref().map_or(0, |stored| stored.hits());
-        let (head, facts, body) = match (found, stored) {
-            (Some(Combination::Neither), _) => return,
-            (Some(Combination::Together), Some(stored)) => {
-                let head = stored.head.combined(&head, part.complete, now);
-                (Arc::new(head), fill.facts.clone(), stored.body.with(part.range.first, bytes))
-            }
-            (Some(Combination::Inside), Some(stored)) => {
-                (stored.head.clone(), stored.facts.clone(), stored.body.with(part.range.first, bytes))
-            }
-            _ => (Arc::new(head), fill.facts.clone(), Parts::new(part.complete, part.range.first, bytes).into_body()),
-        };
-        // What took the place of another response was served by nobody yet.
-        let hits = if found == Some(Combination::Instead) { 0 } else { hits };
-        self.memory.insert(id, Arc::new(Entry::of(fill.key.clone(), head, body, facts).with_hits(hits)));
-        // Looked at afterwards as well: whoever outdates it from now on also removes what is kept.
-        if !fill.is_current() {
-            self.memory.remove(&id);
+        if let Source::Memory(bytes) = piece.source {
+            joined.extend_from_slice(&bytes);
         }
     }
+    Some(Piece { first, source: Source::Memory(joined.freeze()) })
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ fn every_order_and_overlap_gives_the_same_bytes() {
         let here = |at: usize| some.iter().any(|(first, last)| (*first..=*last).contains(&at));
         let expected: String = (0..BODY.len()).map(|at| if here(at) { BODY[at] as char } else { '.' }).collect();
         assert_eq!(shown(&stored), expected, "{some:?}");
-        assert_eq!(stored.held(), expected.replace('.', "").len(), "{some:?}");
+        assert_eq!(stored.held(), expected.replace('.', "").len() as u64, "{some:?}");
         for first in 0..BODY.len() {
             for last in first..BODY.len() {
                 let all = (first..=last).all(here);
@@ -66,12 +66,12 @@ fn parts_that_cover_everything_are_the_whole() {
     assert_eq!(parts(&[(0, 8)]).whole(), None);
 }
 
-#[test]
-fn what_is_missing_is_one_span_with_something_around_it() {
+#[tokio::test]
+async fn what_is_missing_is_one_span_with_something_around_it() {
     let stored = parts(&[(0, 1), (4, 5), (8, 9)]);
     assert_eq!(stored.missing(), Some(range(2, 7)));
-    assert_eq!(stored.around(range(2, 7)), (Bytes::from("01"), Bytes::from("89")));
-    assert_eq!(parts(&[(4, 5)]).around(range(0, 9)), (Bytes::new(), Bytes::new()));
+    assert_eq!(stored.around(range(2, 7)).await.unwrap(), (Bytes::from("01"), Bytes::from("89")));
+    assert_eq!(parts(&[(4, 5)]).around(range(0, 9)).await.unwrap(), (Bytes::new(), Bytes::new()));
 }
 
 #[test]
@@ -106,4 +106,11 @@ fn of_too_many_parts_the_smallest_go() {
     }
     assert!(stored.pieces.len() <= MOST_PIECES && stored.covers(range(9000, 9499)));
     assert!(stored.weight() < 500 + MOST_PIECES * (PIECE_COST + 1) + 1);
+}
+
+#[test]
+fn spans_say_which_bytes_are_here_and_join_neighbours() {
+    let stored = parts(&[(6, 7), (1, 3), (4, 4)]);
+    assert_eq!(stored.spans(), Spans::new(10, [Span { first: 1, length: 4 }, Span { first: 6, length: 2 }]));
+    assert_eq!(parts(&[(0, 4), (5, 9)]).spans(), None);
 }

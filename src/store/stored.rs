@@ -1,0 +1,103 @@
+//! Reads an entry, from memory or from its file.
+
+use super::entry::{Entry, slice};
+use super::tier::Found;
+use crate::policy::decision::TierName;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::cache::storage::HandleHit;
+use pingora::cache::trace::SpanHandle;
+use pingora::cache::{CacheKey, Storage};
+use pingora::prelude::{Error, ErrorType, Result};
+use std::any::Any;
+use std::sync::Arc;
+
+/// Most bytes handed out at once: a client has the write timeout for each piece, however long the whole is.
+const PIECE: u64 = 256 * 1024;
+
+/// Reads an entry.
+pub struct StoredHit {
+    entry: Arc<Entry>,
+    tier: TierName,
+    /// The beginning of the body, if that was read already.
+    ready: Option<Bytes>,
+    start: u64,
+    end: u64,
+}
+
+impl StoredHit {
+    /// What a tier has found.
+    pub fn new(tier: TierName, found: Found) -> Self {
+        let end = found.entry.body.complete();
+        StoredHit { entry: found.entry, tier, ready: found.body, start: 0, end }
+    }
+
+    /// What is read.
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// Where it was found.
+    pub fn tier(&self) -> TierName {
+        self.tier
+    }
+}
+
+#[async_trait]
+impl HandleHit for StoredHit {
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        if self.start >= self.end {
+            return Ok(None);
+        }
+        let end = self.end.min(self.start.saturating_add(PIECE));
+        let ready = self.ready.as_ref().filter(|ready| self.start < ready.len() as u64);
+        let piece = match ready.and_then(|ready| slice(ready, self.start, end.min(ready.len() as u64))) {
+            Some(piece) => piece,
+            // What is damaged or gone ends the response without its end: the client sees that it is not whole.
+            None => self.entry.body.read(self.start, end).await.map_err(|e| {
+                let what = format!("byte {} of a stored response", self.start);
+                Error::because(ErrorType::ReadError, what, e)
+            })?,
+        };
+        if piece.is_empty() {
+            return Error::e_explain(ErrorType::InternalError, format!("byte {} is not stored", self.start));
+        }
+        self.start += piece.len() as u64;
+        Ok(Some(piece))
+    }
+
+    async fn finish(
+        self: Box<Self>,
+        _storage: &'static (dyn Storage + Sync),
+        _key: &CacheKey,
+        _trace: &SpanHandle,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn can_seek(&self) -> bool {
+        true
+    }
+
+    fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
+        let length = self.entry.body.complete();
+        if start as u64 > length {
+            return out_of_range(start, length);
+        }
+        self.start = start as u64;
+        self.end = end.map_or(length, |end| (end as u64).min(length));
+        Ok(())
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut (dyn Any + Send + Sync) {
+        self
+    }
+}
+
+pub(super) fn out_of_range(start: usize, length: u64) -> Result<()> {
+    Error::e_explain(ErrorType::InternalError, format!("a range starts at byte {start} of a body of {length}"))
+}
