@@ -5,10 +5,10 @@ CARGO ?= cargo
 CARGO_FLAGS ?= --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench
+.PHONY: help run test check bench restart
 
 help: ## List what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start Tidegate with an S3 bucket and an API to play with
 	@scripts/install-deps.sh run
@@ -18,6 +18,11 @@ run: ## Build and start Tidegate with an S3 bucket and an API to play with
 test: ## Run every test, against real servers
 	@scripts/install-deps.sh test
 	@$(CARGO) test $(CARGO_FLAGS) --lib --bins --tests --examples
+	@# What the standards ask holds in every tier, and in all of them together.
+	@for tiers in disk memory+disk; do \
+		echo "in $$tiers:"; \
+		TIDEGATE_TEST_TIERS=$$tiers $(CARGO) test $(CARGO_FLAGS) --test rfc9111 || exit 1; \
+	done
 
 check: ## Look for what a reviewer would point out
 	@scripts/install-deps.sh build
@@ -34,3 +39,9 @@ bench: ## Measure the parts, then compare the whole with other caches
 	@scripts/install-deps.sh build
 	@$(CARGO) bench $(CARGO_FLAGS)
 	@if [ -x bench/compare.sh ]; then bench/compare.sh; fi
+	@if [ -x bench/disk.sh ]; then bench/disk.sh; fi
+
+restart: ## Measure a start with a million responses on disk (5 GB)
+	@scripts/install-deps.sh build
+	@$(CARGO) build $(CARGO_FLAGS) --release --bin tidegate --example restart
+	@$${CARGO_TARGET_DIR:-target}/release/examples/restart

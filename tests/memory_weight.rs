@@ -51,7 +51,7 @@ enum Content {
 fn the_weight_of_entries_is_the_memory_that_they_take() {
     let wholes = [0, 1024, 8 * 1024].map(Content::Whole);
     for body in wholes.into_iter().chain([Content::Parts(40, 1), Content::Parts(8, 1024)]) {
-        let tier = MemoryTier::new(1 << 40, 64);
+        let tier = MemoryTier::new(1 << 40, Box::new(|_, _| ()));
         let before = resident();
         for n in 0..ENTRIES {
             let (id, entry) = entry(n, body);

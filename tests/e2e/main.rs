@@ -8,6 +8,7 @@ mod admin;
 mod bad_origins;
 mod bypass;
 mod cli;
+mod disk;
 mod hardening;
 mod harness;
 mod keys;

@@ -6,6 +6,7 @@
 pub mod cache_status;
 pub mod call;
 pub mod cli;
+pub mod faults;
 pub mod gate;
 pub mod h2;
 pub mod origin;

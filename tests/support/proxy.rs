@@ -16,6 +16,45 @@ use tokio::sync::watch;
 /// The admin token of every daemon that tests start.
 pub const TOKEN: &str = "test-token";
 
+/// Where daemons keep things in this run: the same tests hold for every tier. `TIDEGATE_TEST_TIERS` says it.
+enum Tiers {
+    /// In memory alone, unless a test says more.
+    Memory,
+    /// On disk alone.
+    Disk,
+    /// In both.
+    MemoryAndDisk,
+}
+
+impl Tiers {
+    fn of_this_run() -> Self {
+        match std::env::var("TIDEGATE_TEST_TIERS").as_deref() {
+            Err(_) | Ok("memory") => Tiers::Memory,
+            Ok("disk") => Tiers::Disk,
+            Ok("memory+disk") => Tiers::MemoryAndDisk,
+            Ok(other) => panic!("TIDEGATE_TEST_TIERS={other}: say memory, disk or memory+disk"),
+        }
+    }
+
+    /// What a test says of the memory tier holds for the disk as well, unless it speaks of that itself.
+    fn put_into(self, settings: &mut Settings) {
+        if matches!(self, Tiers::Memory) || settings.has("cache.disk") {
+            return;
+        }
+        // Written by itself, or in a map on one line.
+        let in_map = settings.get("cache.memory").and_then(|map| map.split_once("max_object:"));
+        let in_map = in_map.and_then(|(_, rest)| rest.split([',', '}']).next());
+        let max_object = settings.get("cache.memory.max_object").or(in_map).unwrap_or("1MiB").trim().to_owned();
+        settings.set("cache.disk.path", "@DIR@/disk");
+        settings.set("cache.disk.capacity", "1GiB");
+        settings.set("cache.disk.max_object", &max_object);
+        if let Tiers::Disk = self {
+            settings.remove("cache.memory");
+            settings.set("cache.memory.capacity", "0");
+        }
+    }
+}
+
 /// What a daemon will be started with.
 pub struct Builder {
     dir: TempDir,
@@ -83,6 +122,7 @@ impl Builder {
         }
         self.settings.set("server.listen", &format!("[\"{}\"]", listen.addr()));
         self.settings.set("admin.listen", &format!("\"{}\"", admin.addr()));
+        Tiers::of_this_run().put_into(&mut self.settings);
         let dir = self.dir.path().display().to_string();
         write(&self.dir.path().join("tidegate.yaml"), &self.settings.to_yaml(&dir));
         let mut daemon = Daemon::spawn(self.dir.path(), &self.env);
@@ -163,6 +203,15 @@ impl Proxy {
     /// A connection that is kept between calls.
     pub async fn connect(&self) -> Connection {
         Connection::to(self.listen.addr()).await
+    }
+
+    /// Kills the daemon and starts another one in the same folder, on the same ports, and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.daemon.end();
+        self.daemon = Daemon::spawn(self.dir.path(), &[]);
+        if let Err(log) = self.daemon.become_ready(self.listen.addr(), self.admin.addr()).await {
+            panic!("the daemon ended before it was ready again; it said:\n{log}");
+        }
     }
 
     /// `GET` at the admin listener, without a token.
@@ -315,10 +364,16 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
+impl Daemon {
+    fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.end();
         if std::thread::panicking() {
             eprintln!("--- what the daemon said\n{}\n---", self.log.text());
         }

@@ -19,6 +19,10 @@ impl Settings {
         self.0.retain(|key, _| key != path && !key.starts_with(&below));
     }
 
+    pub fn get(&self, path: &str) -> Option<&str> {
+        self.0.get(path).map(String::as_str)
+    }
+
     pub fn has(&self, path: &str) -> bool {
         let below = format!("{path}.");
         self.0.keys().any(|key| key == path || key.starts_with(&below))
