@@ -12,6 +12,7 @@ use pingora::http::ResponseHeader;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
+use tidegate::config::Cache;
 use tidegate::decide::{Facts, NotStored, variance};
 use tidegate::key::PrimaryKey;
 use tidegate::lock::Uncacheable;
@@ -37,8 +38,7 @@ const FIELDS: [(&str, &str); 9] = [
 
 fn store() -> &'static Store {
     let uncacheable = Box::leak(Box::new(Uncacheable::new(NotStored::is_passing)));
-    let memory = MemoryTier::new(256 * 1024 * 1024, 64);
-    Box::leak(Box::new(Store::new(memory, 1024 * 1024, Duration::from_secs(10), uncacheable)))
+    Box::leak(Box::new(Store::new(&Cache::default(), None, uncacheable)))
 }
 
 fn key(n: u64) -> CacheKey {
@@ -106,7 +106,7 @@ fn hits(c: &mut Criterion) {
         );
     });
     group.bench_function("insert an entry of 1 KB", |b| {
-        let tier = MemoryTier::new(256 * 1024 * 1024, 64);
+        let tier = MemoryTier::new(256 * 1024 * 1024, Box::new(|_, _| ()));
         let head = Arc::new(StoredHead::of(&meta));
         let facts = facts();
         let mut n = 0u128;
