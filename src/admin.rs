@@ -1,4 +1,6 @@
-//! The admin listener: health, metrics, statistics, policies.
+//! The admin listener: health, metrics, statistics, policies, purges.
+
+mod purge;
 
 use crate::outcome::CACHE_NAME;
 use crate::proxy::Gate;
@@ -38,8 +40,15 @@ impl ServeHttp for Admin {
         let path = request.uri.path();
         let token = request.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let get = matches!(request.method, Method::GET | Method::HEAD);
+        let is_head = request.method == Method::HEAD;
         let mut response = if path.starts_with("/v1/") && !self.may_enter(token) {
             self.refuse()
+        } else if path == "/v1/purge" {
+            if request.method == Method::POST {
+                self.purge(session).await
+            } else {
+                problem(StatusCode::METHOD_NOT_ALLOWED, "This path answers POST only.")
+            }
         } else {
             match (path, get) {
                 ("/livez", true) => text(StatusCode::OK, "alive\n"),
@@ -56,7 +65,7 @@ impl ServeHttp for Admin {
                 _ => problem(StatusCode::NOT_FOUND, "The admin listener has no such path."),
             }
         };
-        if request.method == Method::HEAD {
+        if is_head {
             response.body_mut().clear();
         }
         response

@@ -120,6 +120,12 @@ impl fmt::Debug for PrimaryKey {
     }
 }
 
+/// The bucket in a full key; nothing if that is none.
+pub fn bucket_of(key: &[u8]) -> &[u8] {
+    let framed = key.split_first_chunk::<4>();
+    framed.and_then(|(length, rest)| rest.get(..u32::from_be_bytes(*length) as usize)).unwrap_or_default()
+}
+
 fn head(bucket: &str, host: &str, origin: &[u8], rest: usize) -> Vec<u8> {
     let mut framed = Vec::with_capacity(12 + bucket.len() + host.len() + origin.len() + rest);
     frame(&mut framed, bucket.as_bytes());
@@ -186,5 +192,7 @@ mod tests {
     fn parts_read_back_for_people() {
         let key = PrimaryKey::from_parts("media", "img", &["/a", "w=1"].into_iter().collect());
         assert_eq!(key.to_strings(), ["media", "img", "/a", "w=1"]);
+        assert_eq!(bucket_of(key.as_bytes()), b"media");
+        assert_eq!(bucket_of(b"\xff\xff\xff\xff"), b"");
     }
 }

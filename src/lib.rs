@@ -9,7 +9,7 @@
 //! [`decide`]. It leaves with an account of what happened ([`outcome`]), which also feeds metrics and logs
 //! ([`telemetry`]).
 //!
-//! Beside that: [`admin`] answers on its own listener, [`reload`] applies a changed configuration, [`explain`] tells a
+//! Beside that: [`purge`] says what of it has to go, [`admin`] answers on its own listener, [`reload`] applies a changed configuration, [`explain`] tells a
 //! decision to people and tools, and [`cli`] holds the commands.
 //!
 //! # What it is not
@@ -35,6 +35,7 @@ pub mod origin;
 pub mod outcome;
 pub mod policy;
 pub mod proxy;
+pub mod purge;
 pub mod reload;
 pub mod semantics;
 pub mod store;

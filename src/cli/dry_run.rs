@@ -8,6 +8,7 @@ use crate::explain::{Explanation, ResponsePart};
 use crate::outcome::BypassReason;
 use crate::policy::decision::TierSet;
 use crate::policy::{PolicySet, take_inputs};
+use crate::purge::Position;
 use crate::semantics::fields::{ensure_date, remove_hop_by_hop};
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
@@ -163,7 +164,9 @@ fn explain(config: &Config, asked: &Asked, args: &DryRunArgs, now: SystemTime) -
         verdict = verdict.bypassed(BypassReason::NoTier);
     }
     let response = asked.response.as_ref().map(|(status, headers)| {
-        let response = Response { status: *status, headers, request_time: now, response_time: now, tiers: &tiers };
+        let seen = Position::BEGINNING;
+        let response =
+            Response { status: *status, headers, request_time: now, response_time: now, tiers: &tiers, seen };
         let policy = policy.filter(|_| verdict.error.is_none());
         decide::response(bucket, policy, &verdict, &request, &response)
     });

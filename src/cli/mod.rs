@@ -1,9 +1,12 @@
 //! The command line: one file for each command.
 
 mod check;
+mod client;
 mod dry_run;
 mod printer;
+mod purge;
 mod serve;
+mod status;
 mod takeover;
 
 use crate::config::{Config, Loaded, Problem};
@@ -49,6 +52,12 @@ enum Command {
     Check(check::CheckArgs),
     /// Decide one request without network, and say why
     DryRun(dry_run::DryRunArgs),
+    /// Make a running daemon forget what is stored
+    Purge(purge::PurgeArgs),
+    /// Print what a running daemon has counted
+    Stats(status::StatusArgs),
+    /// Print the policies of a running daemon, and how they fare
+    Policies(status::StatusArgs),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -80,6 +89,9 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args, &printer),
         Command::Check(args) => check::run(&args, &printer),
         Command::DryRun(args) => dry_run::run(&args, &printer),
+        Command::Purge(args) => purge::run(&args, &printer),
+        Command::Stats(args) => status::stats(&args, &printer),
+        Command::Policies(args) => status::policies(&args, &printer),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut script);

@@ -65,6 +65,10 @@ pub struct Server {
     pub threads: usize,
     /// Peers whose `Forwarded`/`X-Forwarded-*` fields are believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Who may purge by the method `PURGE`. Default: nobody, and it is a method like any other.
+    pub purge_from: Vec<ipnet::IpNet>,
+    /// The name of this node among others. Default: the host's.
+    pub node: String,
     /// What a client may send.
     pub limits: Limits,
     /// How long a stopping process waits for requests under way. Default 60 s.
@@ -315,6 +319,8 @@ pub struct Bucket {
     pub stale_on_disconnect: Duration,
     /// Whether `Cache-Control: no-cache` of a client reaches the origin. Default `true`.
     pub client_refetch: bool,
+    /// Whether `Surrogate-Key` and `Cache-Tag` reach clients. Default `false`.
+    pub keep_tag_headers: bool,
     /// Methods let through. Default: all for HTTP origins, `GET` and `HEAD` for S3.
     pub methods: Option<Vec<http::Method>>,
     /// Overrides `policies.on_error`.

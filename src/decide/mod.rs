@@ -21,8 +21,10 @@ pub use facts::Facts;
 pub use hit::{HitVerdict, Judged, hit, serves_for};
 pub use placement::{Found, Placement, Tiers, Wish, placement};
 pub use post::{PostedAs, posted};
-pub use request::{Request, RequestAction, RequestVerdict, Target, host_of, lets_through, request, wants_stored_only};
+pub use request::{Request, RequestAction, RequestVerdict, Target, lets_through, request, wants_stored_only};
 pub use response::{NotStored, Response, ResponseAction, ResponseVerdict, Storing, response};
+
+pub use crate::semantics::target::host_of;
 
 use crate::config::Bucket;
 use crate::key::PrimaryKey;

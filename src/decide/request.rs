@@ -7,6 +7,7 @@ use crate::key::PrimaryKey;
 use crate::outcome::BypassReason;
 use crate::policy::view::RequestView;
 use crate::policy::{Normalized, Policy, PolicyError};
+use crate::purge::Resource;
 use crate::semantics::request::RequestDirectives;
 use crate::semantics::reuse::{Miss, on_miss};
 use http::{HeaderMap, Method, Uri};
@@ -53,6 +54,12 @@ impl<'a> Request<'a> {
             authority: &self.target.authority,
             path_and_query: path_and_query(self.uri),
         }
+    }
+
+    /// What it is about, in the spelling in which purges find it.
+    pub fn resource(&self, bucket: &Bucket) -> Resource {
+        let shared = (!bucket.host_in_key).then_some(&*bucket.name);
+        Resource::of(self.target.scheme, &self.target.host, shared, path_and_query(self.uri))
     }
 
     /// What a policy may see of it.
@@ -170,47 +177,4 @@ fn path_and_query(uri: &Uri) -> &str {
 /// Whether the client wants a stored response or none (RFC 9111 section 5.2.1.7).
 pub fn wants_stored_only(headers: &HeaderMap) -> bool {
     on_miss(&RequestDirectives::of(headers)) == Miss::GatewayTimeout
-}
-
-/// The host of `host[:port]`, lower case, without the trailing dot of a full name.
-pub fn host_of(authority: &str) -> Option<String> {
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']')? {
-            (address, "") => (address, ""),
-            (address, port) => (address, port.strip_prefix(':')?),
-        },
-        None => authority.split_once(':').unwrap_or((authority, "")),
-    };
-    if !port.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~:%!$&'()*+,;=".contains(&b);
-    (!host.is_empty() && host.len() <= 255 && host.bytes().all(allowed)).then(|| host.to_ascii_lowercase())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_compared_without_port_case_and_trailing_dot() {
-        for (authority, host) in [
-            ("Example.COM", "example.com"),
-            ("example.com:8080", "example.com"),
-            ("example.com.", "example.com"),
-            ("[::1]:80", "::1"),
-            ("127.0.0.1:1", "127.0.0.1"),
-        ] {
-            assert_eq!(host_of(authority).as_deref(), Some(host), "{authority}");
-        }
-    }
-
-    #[test]
-    fn a_host_with_foreign_characters_is_refused() {
-        for authority in ["", ":80", "a b", "a/b", "a\u{e9}", "[::1", "a:b", "a:80:80", "[::1]80", "[::1]:x"] {
-            assert_eq!(host_of(authority), None, "{authority}");
-        }
-    }
 }

@@ -7,12 +7,14 @@ use crate::outcome::BypassReason;
 use crate::policy::decision::{ResponseDecision, TierSet};
 use crate::policy::view::ResponseView;
 use crate::policy::{Policy, PolicyError};
+use crate::purge::Position;
 use crate::semantics::cache_control::ResponseControl;
 use crate::semantics::combine::{KnownPart, asks_for_part, known_part};
 use crate::semantics::fields::content_length;
 use crate::semantics::freshness::{Freshness, FreshnessInput};
 use crate::semantics::reuse::StaleLimits;
 use crate::semantics::storable::{NotStorable, StoreInput, storable};
+use crate::semantics::surrogate::add_tags;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::time::SystemTime;
 
@@ -29,6 +31,8 @@ pub struct Response<'a> {
     pub response_time: SystemTime,
     /// Where it could be kept.
     pub tiers: &'a Tiers,
+    /// The latest purge when it was asked for.
+    pub seen: Position,
 }
 
 /// What was decided about a response.
@@ -242,14 +246,22 @@ fn admit(
         facts: Facts {
             freshness,
             limits: StaleLimits { on_disconnect: bucket.stale_on_disconnect },
-            tags: wanted.tags.into_boxed_slice(),
+            tags: tags(wanted.tags, response.headers),
             tiers: allowed,
+            resource: request.resource(bucket),
+            seen: response.seen,
         },
         vary: wanted.vary,
         write_to,
         strip: control.fields_to_strip().cloned().collect(),
         part,
     })
+}
+
+/// The policy's tags, and then those that the origin sent.
+fn tags(mut tags: Vec<String>, headers: &HeaderMap) -> Box<[String]> {
+    add_tags(&mut tags, headers);
+    tags.into_boxed_slice()
 }
 
 /// Where a body of that length is written.

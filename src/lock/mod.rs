@@ -41,6 +41,8 @@ pub struct FillLock {
     /// Milliseconds.
     age: AtomicU64,
     max_waiters: AtomicUsize,
+    /// Locks in all tables.
+    held: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +71,8 @@ impl FillLock {
     /// `age`: how long a fill may take to its first byte before another request may try. `max_waiters`: for each key.
     pub fn new(age: Duration, max_waiters: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        let lock = FillLock { shards, age: AtomicU64::new(0), max_waiters: AtomicUsize::new(0) };
+        let (age_now, most, held) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let lock = FillLock { shards, age: age_now, max_waiters: most, held };
         lock.set_limits(age, max_waiters);
         lock
     }
@@ -92,6 +95,11 @@ impl FillLock {
     /// Says whether the request that this thread is about to lock for can do with the stale entry that it found.
     pub fn will_be_served_stale(yes: bool) {
         SERVED_STALE.set(yes);
+    }
+
+    /// Whether there is anything to wait for.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0
     }
 
     /// Requests that wait now.
@@ -160,7 +168,9 @@ impl CacheKeyLock for FillLock {
             }
         }
         let (permit, stub) = self.permit(id, stale_writer);
-        locks.insert(id, stub);
+        if locks.insert(id, stub).is_none() {
+            self.held.fetch_add(1, Ordering::Relaxed);
+        }
         Locked::Write(permit)
     }
 
@@ -175,6 +185,7 @@ impl CacheKeyLock for FillLock {
                 // Known before they are woken.
                 failing.released(id.0, reason, waiters_of(stub));
                 locks.remove(&id);
+                self.held.fetch_sub(1, Ordering::Relaxed);
             }
         }
         let reason = if permit.lock_status() == LockStatus::AgeTimeout { LockStatus::AgeTimeout } else { reason };

@@ -7,6 +7,7 @@ use crate::decide::{self, Facts, RequestVerdict, Target};
 use crate::outcome::{Account, Fault, ForwardReason, Outcome, StaleReason};
 use crate::policy::decision::TierName;
 use crate::policy::{Policy, PolicyError};
+use crate::purge::Position;
 use http::Version;
 use pingora::http::RequestHeader;
 use std::net::{IpAddr, Ipv4Addr};
@@ -39,6 +40,12 @@ pub struct Context {
     pub verdict: Option<RequestVerdict>,
     /// A background fetch, which answers nobody.
     pub background: bool,
+    /// The latest purge when it came.
+    pub came: Position,
+    /// The latest purge that an answer of the origin is newer than.
+    pub seen: Position,
+    /// It is to purge what it names.
+    pub purges: bool,
     /// The stored entry that was found.
     pub found: Option<Found>,
     /// Why it goes to the origin.
@@ -116,8 +123,10 @@ impl Drop for Active {
 /// A stored entry, or the fill of one, that a lookup found.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// What was decided when it was stored.
+    /// What was decided when it was stored: nothing else has the same.
     pub facts: Arc<Facts>,
+    /// What decides about it now.
+    pub in_force: Arc<Facts>,
     /// Where it was; `None` for a fill under way.
     pub tier: Option<TierName>,
     /// Hits before this one.
@@ -144,6 +153,9 @@ impl Context {
             policy: None,
             verdict: None,
             background: false,
+            came: Position::BEGINNING,
+            seen: Position::BEGINNING,
+            purges: false,
             found: None,
             forward: None,
             waited_for: None,

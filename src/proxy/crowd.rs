@@ -41,7 +41,7 @@ impl Gate {
     pub(super) fn stands_in_for_a_leader(&self, session: &Session, ctx: &Context) -> Option<StaleReason> {
         let (_, failure) = self.failures_while_waiting(session, ctx)?;
         let found = ctx.found.as_ref()?;
-        decide::serves_for(&ctx.view(session.req_header()), &found.facts, failure.status(), clock::now())
+        decide::serves_for(&ctx.view(session.req_header()), &found.in_force, failure.status(), clock::now())
     }
 
     /// Whether a request has waited for an origin that fails for as long as it may.

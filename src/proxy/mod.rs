@@ -15,6 +15,7 @@
 //! | response | `response_filter` | [`response`] |
 //! | the client of a request that fetches for others | `response_filter` | [`leader`] |
 //! | account | `logging` | [`account`] |
+//! | what is to be purged | `request_filter` | [`purging`] |
 //! | our own errors | `fail_to_proxy` | [`fault`] |
 
 pub mod account;
@@ -33,6 +34,7 @@ mod policies;
 pub mod post;
 pub mod prediction;
 pub mod prompt;
+pub mod purging;
 pub mod request;
 pub mod response;
 pub mod site;
@@ -190,6 +192,10 @@ impl ProxyHttp for Hooks {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<bool> {
         match self.admit(session, ctx) {
+            Ok(()) if ctx.purges => {
+                self.answer_purge(session, ctx).await?;
+                Ok(true)
+            }
             Ok(()) => Ok(false),
             Err(fault) => {
                 self.answer_fault(session, ctx, fault).await?;

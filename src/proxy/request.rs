@@ -3,6 +3,7 @@
 use super::Gate;
 use super::context::Context;
 use super::failures;
+use super::purging::PURGE;
 use crate::decide::{self, RequestAction, Target};
 use crate::lock::{AUTHORIZED, FillLock};
 use crate::outcome::{BypassReason, Fault, ForwardReason};
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 impl Gate {
     /// Checks limits, finds the bucket, and asks its policy.
     pub(super) fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Fault> {
+        ctx.came = self.store.purges().latest();
         let live = self.live.load();
         let server = &live.config.server;
         let limits = &server.limits;
@@ -52,9 +54,16 @@ impl Gate {
 
         let site = live.site_for(&ctx.target.host, request.uri.path()).ok_or(Fault::NoBucket)?.clone();
         let method = &request.method;
-        let allowed = decide::lets_through(&site.bucket, method);
+        let is_purge = method.as_str() == PURGE;
+        // Where it purges, it is not also a method of the origin's, unless the bucket says so.
+        let is_ours = is_purge && !server.purge_from.is_empty() && site.bucket.methods.is_none();
+        let allowed = !is_ours && decide::lets_through(&site.bucket, method);
         ctx.policy = site.bucket.policy.as_deref().and_then(|name| self.policies.get(name));
         ctx.site = Some(site.clone());
+        if is_purge && is_trusted(&server.purge_from, ctx.client_ip) {
+            ctx.purges = true;
+            return Ok(());
+        }
         if !allowed {
             return Err(Fault::MethodNotAllowed);
         }
@@ -155,6 +164,10 @@ impl Gate {
         if let Some(part) = part.filter(|_| self.fetched_whole.allows_parts(&cache_key)) {
             // Lock, lookup and the request to the origin find it there.
             cache_key.extensions.insert(part);
+        }
+        if self.store.is_filling() || self.lock.is_held() {
+            // It may wait for another one, and then follow what was purged meanwhile.
+            cache_key.extensions.insert(ctx.came);
         }
         if self.store.disk().is_some() {
             // The lookup leaves there what it could not find out.

@@ -19,7 +19,7 @@ use crate::semantics::conditional::not_in_304;
 use crate::semantics::date;
 use crate::semantics::fields::{CACHE_STATUS, cache_status_with, content_length, single_length, via};
 use crate::semantics::range::{ByteRange, Requested, requested};
-use crate::semantics::surrogate::SURROGATE_CONTROL;
+use crate::semantics::surrogate::{SURROGATE_CONTROL, TAG_FIELDS};
 use crate::semantics::update::confirms;
 use crate::store::tiered::Asked;
 use crate::telemetry::metrics;
@@ -150,6 +150,11 @@ impl Gate {
         }
         // It was for us, and for no cache of a client (Edge Architecture section 2.2).
         response.remove_header(&SURROGATE_CONTROL);
+        if !ctx.site.as_ref().is_some_and(|site| site.bucket.keep_tag_headers) {
+            for name in &TAG_FIELDS {
+                response.remove_header(name);
+            }
+        }
         // The version is ours, not the origin's (RFC 9110 section 2.5).
         response.set_version(Version::HTTP_11);
         let _ = response.insert_header("x-request-id", ctx.id.digits().as_slice());

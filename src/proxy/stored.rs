@@ -52,7 +52,7 @@ impl Gate {
         let site = ctx.site.clone()?;
         let verdict = ctx.verdict.as_ref()?;
         let request = session.req_header();
-        let freshness = &found.facts.freshness;
+        let freshness = &found.in_force.freshness;
         let entry = EntryView {
             status: meta.response_header().status.as_u16(),
             headers: meta.headers(),
@@ -70,7 +70,7 @@ impl Gate {
         let policy = policy.map(AsRef::as_ref);
         let asked = policy.is_some();
         let timed = failures::time(policy, Hook::Hit);
-        let judged = decide::hit(&site.bucket, policy, verdict, &view, &entry, &found.facts);
+        let judged = decide::hit(&site.bucket, policy, verdict, &view, &entry, &found.in_force);
         drop(timed);
         if let Some(error) = &judged.error {
             ctx.policy_failed(&site, error);
@@ -146,6 +146,7 @@ impl Gate {
             request_time: ctx.asked.map_or(now, |(_, at)| at),
             response_time: now,
             tiers: &site.tiers,
+            seen: ctx.seen,
         }
     }
 
@@ -276,13 +277,14 @@ fn look_at(hit: &HitHandler, ctx: &Context) -> Option<Found> {
     if let Some(stored) = hit.as_any().downcast_ref::<StoredHit>() {
         let entry = stored.entry();
         let hits = entry.count_hit();
-        let (facts, size) = (entry.facts.clone(), entry.body.len() as u64);
-        let ttl = left(&facts);
-        return Some(Found { facts, tier: Some(stored.tier()), hits, size, ttl });
+        let (facts, in_force) = (entry.facts.clone(), stored.facts().clone());
+        let (ttl, size) = (left(&in_force), entry.body.len() as u64);
+        return Some(Found { facts, in_force, tier: Some(stored.tier()), hits, size, ttl });
     }
     let fill = hit.as_any().downcast_ref::<FillHit>()?.fill();
     let ttl = left(&fill.facts);
-    Some(Found { facts: fill.facts.clone(), tier: None, hits: 0, size: fill.expected().unwrap_or(0), ttl })
+    let (facts, in_force) = (fill.facts.clone(), fill.facts.clone());
+    Some(Found { facts, in_force, tier: None, hits: 0, size: fill.expected().unwrap_or(0), ttl })
 }
 
 /// The hash of the request's values for the fields that the entry varies on.
@@ -310,7 +312,7 @@ impl Gate {
         }
         let failure = failure_of(error);
         let Some(reason) =
-            decide::serves_for(&ctx.view(session.req_header()), &found.facts, failure.status(), clock::now())
+            decide::serves_for(&ctx.view(session.req_header()), &found.in_force, failure.status(), clock::now())
         else {
             return false;
         };

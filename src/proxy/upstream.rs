@@ -107,6 +107,8 @@ impl Gate {
         ctx.attempt_failed = false;
         ctx.server = Some(picked.addr);
         ctx.asked = Some((Instant::now(), crate::clock::now()));
+        // What the origin confirms, or completes, was found when the request came; what was purged meanwhile is not to come back.
+        ctx.seen = if ctx.found.is_some() { ctx.came } else { self.store.purges().latest() };
         let mut peer = HttpPeer::new(picked.addr, picked.tls, picked.sni.to_string());
         let options = &mut peer.options;
         options.connection_timeout = Some(upstream.origin.connect_timeout);

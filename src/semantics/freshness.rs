@@ -146,6 +146,16 @@ impl Freshness {
         Freshness { lifetime, source: LifetimeSource::Policy, s_maxage: false, ..self }
     }
 
+    /// Stale from `since` on, if it would be fresh then. It may be served while it is revalidated for as long as it could have been
+    /// served before.
+    #[must_use]
+    pub fn stale_since(self, since: SystemTime) -> Self {
+        let lifetime = self.age(since);
+        let Some(cut) = self.lifetime.checked_sub(lifetime) else { return self };
+        let window = self.stale_while_revalidate.unwrap_or_default().saturating_add(cut);
+        Freshness { lifetime, stale_while_revalidate: Some(window), ..self }
+    }
+
     /// Current age (section 4.2.3). A clock that was set back counts as standing still.
     pub fn age(&self, now: SystemTime) -> Duration {
         self.initial_age.saturating_add(now.duration_since(self.response_time).unwrap_or_default())

@@ -247,3 +247,18 @@ fn what_limits_stale_use_is_kept() {
     assert!(of(&[("cache-control", "no-cache")]).no_cache);
     assert!(!of(&[("cache-control", "no-cache=\"a\"")]).no_cache);
 }
+
+#[test]
+fn what_is_made_stale_may_be_served_while_it_is_revalidated_as_long_as_before() {
+    let second = Duration::from_secs(1);
+    let fresh = of(&[("cache-control", "max-age=60, stale-while-revalidate=10")]);
+    let stale = fresh.stale_since(at(20));
+    assert!(stale.is_fresh(at(20) - second) && !stale.is_fresh(at(20)));
+    assert_eq!(stale.fresh_until(), at(20));
+    assert_eq!(stale.stale_while_revalidate, Some(50 * second));
+    assert_eq!(stale.stale_if_error, fresh.stale_if_error);
+    // Before it came is when it came.
+    assert!(!fresh.stale_since(at(0) - 5 * second).is_fresh(at(0)));
+    // What was stale already stays as it was.
+    assert_eq!(fresh.stale_since(at(61)), fresh);
+}

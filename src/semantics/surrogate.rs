@@ -6,9 +6,31 @@
 use super::cache_control::CacheControl;
 use super::directives::{Argument, directives};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::collections::HashSet;
 
 /// `Surrogate-Control`. To be removed before a response goes to a client: it is for surrogates.
 pub const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+
+/// Fields in which origins name tags for purging: `Surrogate-Key`, with spaces between them, and `Cache-Tag`, with commas. To be
+/// removed before a response goes to a client, unless there are more surrogates on the way.
+pub const TAG_FIELDS: [HeaderName; 2] =
+    [HeaderName::from_static("surrogate-key"), HeaderName::from_static("cache-tag")];
+
+/// Adds the tags that a response names to those that it has already, each once. What is not text is none.
+pub fn add_tags(tags: &mut Vec<String>, response: &HeaderMap) {
+    let [keys, list] = &TAG_FIELDS;
+    let named = response.get_all(keys).into_iter().map(|line| (line, ' '));
+    let named = named.chain(response.get_all(list).into_iter().map(|line| (line, ',')));
+    let mut seen: HashSet<String> = HashSet::new();
+    for (line, separator) in named {
+        let Ok(line) = std::str::from_utf8(line.as_bytes()) else { continue };
+        if seen.is_empty() {
+            seen.extend(tags.iter().cloned());
+        }
+        let new = line.split(separator).map(str::trim).filter(|tag| !tag.is_empty());
+        tags.extend(new.filter(|tag| seen.insert((*tag).to_owned())).map(str::to_owned));
+    }
+}
 
 /// `Surrogate-Capability`, of a request: an origin sends `Surrogate-Control` only to those who say that they obey it (Edge
 /// Architecture section 2.1).
@@ -69,8 +91,24 @@ fn is_this_device(device: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::headers;
     use super::*;
+
+    #[test]
+    fn tags_are_added_once_from_both_fields() {
+        let mut response = HeaderMap::new();
+        for (name, value) in [("surrogate-key", "a b  c"), ("surrogate-key", "d"), ("cache-tag", "c, e f,,g ")] {
+            response.append(name, HeaderValue::from_static(value));
+        }
+        response.append("cache-tag", HeaderValue::from_bytes(b"\xff").unwrap());
+        let mut tags = vec!["own".to_owned(), "b".to_owned()];
+        add_tags(&mut tags, &response);
+        assert_eq!(tags, ["own", "b", "a", "c", "d", "e f", "g"]);
+        let mut none = Vec::new();
+        add_tags(&mut none, &HeaderMap::new());
+        assert!(none.is_empty());
+    }
+
+    use super::super::testing::headers;
 
     fn parse(value: &str) -> Option<CacheControl> {
         surrogate_control(&headers(&[("surrogate-control", value)]))

@@ -7,6 +7,7 @@ use super::fill::{BeforeWaiting, Fill, FillReader, Filled, Room};
 use super::stored::{StoredHit, out_of_range};
 use super::tiered::{Asked, same};
 use crate::decide::Facts;
+use crate::purge::Position;
 use crate::semantics::fields::content_length;
 use crate::semantics::range::Spec;
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use pingora::cache::{CacheKey, CacheMeta, HitHandler, MissHandler, NoCacheReason
 use pingora::prelude::{Error, ErrorType, Result};
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) fn id_of(key: &CacheKey) -> EntryId {
     EntryId { primary: u128::from_be_bytes(key.primary_bin()), variant: key.variance_bin().map(u128::from_be_bytes) }
@@ -36,6 +38,11 @@ fn part_of(key: &CacheKey) -> Option<Spec> {
     key.extensions.get::<Spec>().copied()
 }
 
+/// How much was purged when the request came, if it may wait for another one.
+fn came(key: &CacheKey) -> Option<Position> {
+    key.extensions.get::<Position>().copied()
+}
+
 /// What was decided about a response, as `response_cache_filter` left it in the metadata.
 fn facts_of(meta: &CacheMeta) -> Result<Arc<Facts>> {
     let facts = meta.extensions().get::<Arc<Facts>>().cloned();
@@ -50,7 +57,7 @@ impl Store {
         let id = EntryId { variant: None, ..id_of(key) };
         self.memory.get(&id, key.primary_key()).is_some()
             || self.disk.is_some_and(|disk| disk.holds(&id))
-            || self.joinable_fill(&id, key.primary_key(), part_of(key)).is_some()
+            || self.joinable_fill(&id, key.primary_key(), part_of(key), came(key)).is_some()
     }
 
     /// Whether the entry that was found is still stored, with nothing that took its place.
@@ -81,15 +88,16 @@ impl Storage for Store {
     async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
         let id = id_of(key);
         let part = part_of(key);
-        if let Some(fill) = self.joinable_fill(&id, key.primary_key(), part)
+        if let Some(fill) = self.joinable_fill(&id, key.primary_key(), part, came(key))
             && (part.is_none() || self.at_hand(&id, key.primary_key(), part).await.is_none())
         {
             return Ok(Some((fill.head.to_meta(&fill.facts), Box::new(FillHit::new(fill.reader(false))))));
         }
         let found = self.lookup_tiers(&id, key.primary_key(), key.extensions.get::<Asked>()).await;
         Ok(found.map(|(tier, found)| {
-            let meta = found.entry.head.to_meta(&found.entry.facts);
-            (meta, Box::new(StoredHit::new(tier, found)) as HitHandler)
+            let facts = self.facts_in_force(&found.entry);
+            let meta = found.entry.head.to_meta(&facts);
+            (meta, Box::new(StoredHit::new(tier, found).judged_by(facts)) as HitHandler)
         }))
     }
 
@@ -245,6 +253,10 @@ impl HandleHit for FillHit {
     }
 }
 
+/// How long a fill that was purged can be followed after its end: long enough for those who waited for its
+/// beginning to be woken, on a busy machine as well.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Writes a fill. Dropped before [`HandleMiss::finish`], it breaks the fill.
 struct FillWriter {
     store: &'static Store,
@@ -265,6 +277,16 @@ impl FillWriter {
             self.store.end(&self.id, &self.fill);
         }
     }
+
+    /// Ends it in a moment, instead of at once: those who were woken by its head have no entry to find.
+    fn linger(&mut self) {
+        self.ended = true;
+        let (store, id, fill) = (self.store, self.id, self.fill.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(LINGER).await;
+            store.end(&id, &fill);
+        });
+    }
 }
 
 #[async_trait]
@@ -276,6 +298,15 @@ impl HandleMiss for FillWriter {
 
     async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
         let size = match self.fill.filled() {
+            // Who waits for it is to have it; who comes later would not want it.
+            Ok(Filled::Whole(_)) if self.store.is_dead(&self.fill) => {
+                self.linger();
+                0
+            }
+            Ok(Filled::Spooled { spool, .. }) if self.store.is_dead(&self.fill) => {
+                spool.abandon();
+                0
+            }
             Ok(Filled::Whole(body)) => {
                 let size = body.len();
                 // Kept before the fill ends, so that no lookup in between finds neither.

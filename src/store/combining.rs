@@ -12,6 +12,7 @@ use super::fill::Fill;
 use super::partial::{Filling, Parts, Source};
 use super::tiered::Ready;
 use crate::clock;
+use crate::purge::Standing;
 use crate::semantics::combine::{Combination, KnownPart, Side, combination};
 use crate::semantics::range::Spec;
 use bytes::Bytes;
@@ -59,7 +60,7 @@ impl Store {
         let entry = self.peek(id, key).await?;
         let parts = entry.body.incomplete()?;
         let range = part.within(parts.complete())?;
-        (parts.covers(range) && !entry.facts.freshness.ttl(clock::now()).is_zero()).then_some(entry)
+        (parts.covers(range) && !self.facts_in_force(&entry).freshness.ttl(clock::now()).is_zero()).then_some(entry)
     }
 
     /// Keeps the part that a fill brought, together with what is stored, or instead of it.
@@ -119,6 +120,8 @@ impl Store {
         let head = fill.head.of_whole(part.complete);
         // What lookups start from is taken by another variant when what the origin varies on changes.
         let stored = stored.as_ref().filter(|stored| stored.head.variance() == head.variance());
+        // What was purged is not to come back with a part that was not.
+        let stored = stored.filter(|stored| self.standing(stored) != Standing::Dead);
         let new = Side { headers: head.headers(), complete: part.complete, whole: false };
         let found = stored.map(|stored| {
             let whole = stored.body.incomplete().is_none();

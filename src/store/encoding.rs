@@ -6,7 +6,7 @@
 //! response = status:u16 http:u8 reason:opt<block> cased:bool count:u32 fields:block
 //! field    = name:u16+bytes length:u32+bytes           the top bit of the length marks a sensitive value
 //! facts    = lifetime:span source:u8 age:span arrived:time revalidate:opt<span> on_error:opt<span> flags:u8
-//!            on_disconnect:span tiers:u8 count:u32 tag:block*
+//!            on_disconnect:span tiers:u8 count:u32 tag:block* https:bool resource:block seen:u64
 //! time     = before:bool seconds:u64 nanoseconds:u32   counted from 1970, backwards if `before`
 //! span     = seconds:u64 nanoseconds:u32
 //! block    = length:u32 bytes,  opt<x> = 0 | 1 x
@@ -20,6 +20,7 @@ use super::entry::StoredHead;
 use super::spans::Spans;
 use crate::decide::Facts;
 use crate::policy::decision::TierSet;
+use crate::purge::{Position, Resource};
 use crate::semantics::freshness::{Freshness, LifetimeSource};
 use crate::semantics::reuse::StaleLimits;
 use bytes::Bytes;
@@ -29,7 +30,7 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 
 /// The first byte. Another layout gets another number.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Most fields of a head; the map of fields itself ends not far above.
 const MAX_FIELDS: u32 = 16 * 1024;
@@ -208,7 +209,7 @@ impl Writer {
     }
 
     fn facts(&mut self, facts: &Facts) {
-        let Facts { freshness, limits, tags, tiers } = facts;
+        let Facts { freshness, limits, tags, tiers, resource, seen } = facts;
         self.span(freshness.lifetime);
         self.u8(source_to_byte(freshness.source));
         self.span(freshness.initial_age);
@@ -221,6 +222,9 @@ impl Writer {
         self.u8(tiers.to_bits());
         self.u32(u32::try_from(tags.len()).unwrap_or(u32::MAX));
         tags.iter().for_each(|tag| self.block(tag.as_bytes()));
+        self.u8(resource.is_https().into());
+        self.block(resource.text().as_bytes());
+        self.bytes(&seen.to_bits().to_le_bytes());
     }
 }
 
@@ -405,7 +409,11 @@ impl<'a> Reader<'a> {
             let tag = std::str::from_utf8(self.block("tags")?).map_err(|_| DecodeError::Invalid("tag"))?;
             tags.push(tag.to_owned());
         }
-        Ok(Facts { freshness, limits, tags: tags.into(), tiers: TierSet::from_bits(tiers) })
+        let https = self.bool("scheme")?;
+        let text = std::str::from_utf8(self.block("resource")?).map_err(|_| DecodeError::Invalid("resource"))?;
+        let resource = Resource::from_stored(https, text);
+        let seen = Position::from_bits(self.array("place among purges").map(u64::from_le_bytes)?);
+        Ok(Facts { freshness, limits, tags: tags.into(), tiers: TierSet::from_bits(tiers), resource, seen })
     }
 }
 

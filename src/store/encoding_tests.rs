@@ -1,4 +1,5 @@
 use super::*;
+use crate::purge::{Position, Resource};
 use crate::store::spans::Span;
 use fastrand::Rng;
 use std::time::UNIX_EPOCH;
@@ -63,6 +64,8 @@ fn facts(rng: &mut Rng) -> Facts {
         limits: StaleLimits { on_disconnect: span(rng) },
         tags: (0..rng.usize(0..4)).map(|_| tag(rng)).collect(),
         tiers: TierSet::from_bits(rng.u8(0..8)),
+        resource: Resource::from_stored(rng.bool(), &tag(rng)),
+        seen: Position::from_bits(rng.u64(..)),
     }
 }
 

@@ -6,6 +6,7 @@ use super::disk::file::read::EntryFile;
 use super::partial::{Filling, Parts};
 use super::turns::Moment;
 use crate::decide::Facts;
+use crate::purge::Position;
 use crate::semantics::combine::{combined_head, head_of_whole};
 use crate::semantics::range::Spec;
 use bytes::Bytes;
@@ -256,6 +257,8 @@ pub struct Entry {
     /// What was decided about it.
     pub facts: Arc<Facts>,
     hits: AtomicU64,
+    /// The latest purge that it was compared with and was not meant by.
+    compared: AtomicU64,
     kept: Moment,
 }
 
@@ -274,7 +277,8 @@ impl Entry {
 
     /// Puts the pieces together.
     pub fn of(key: Box<[u8]>, head: Arc<StoredHead>, body: Body, facts: Arc<Facts>) -> Self {
-        Entry { key, head, body, facts, hits: AtomicU64::new(0), kept: Moment::default() }
+        let compared = AtomicU64::new(facts.seen.to_bits());
+        Entry { key, head, body, facts, hits: AtomicU64::new(0), compared, kept: Moment::default() }
     }
 
     /// The same entry with a new head, after the origin confirmed it.
@@ -304,6 +308,16 @@ impl Entry {
         self.hits.load(Ordering::Relaxed)
     }
 
+    /// The latest purge that is known not to mean it.
+    pub(super) fn compared(&self) -> Position {
+        Position::from_bits(self.compared.load(Ordering::Relaxed))
+    }
+
+    /// No purge up to this one means it.
+    pub(super) fn set_compared(&self, until: Position) {
+        self.compared.store(until.to_bits(), Ordering::Relaxed);
+    }
+
     /// Counts one more hit, and says how many there were before.
     pub fn count_hit(&self) -> u64 {
         self.hits.fetch_add(1, Ordering::Relaxed)
@@ -314,6 +328,6 @@ impl Entry {
         let head: usize =
             self.head.headers().iter().map(|(name, value)| FIELD_COST + name.as_str().len() + value.len()).sum();
         let tags: usize = self.facts.tags.iter().map(|tag| size_of::<String>() + tag.len()).sum();
-        FIXED_COST + self.key.len() + head + tags + self.body.weight()
+        FIXED_COST + self.key.len() + head + tags + self.facts.resource.text().len() + self.body.weight()
     }
 }

@@ -137,6 +137,11 @@ impl MemoryTier {
         self.entries.remove(id).is_some()
     }
 
+    /// Forgets everything that is there now.
+    pub fn clear(&self) {
+        self.entries.invalidate_all();
+    }
+
     /// Bytes that it may take.
     pub fn capacity(&self) -> u64 {
         self.capacity

@@ -8,6 +8,7 @@
 //! * [`partial`]: parts of a response, [`spans`]: which they are, [`combining`]: how they become the whole
 //! * [`tier`]: what tiers have in common, [`memory`] and [`disk`]: the tiers, [`breaker`]: whether to ask one
 //! * [`tiered`]: the tiers together, [`promotion`]: from the lower ones to memory, [`turns`]: what overtakes what
+//! * `purged`: what is compared with the log of purges
 //! * [`direct`]: entries that come or change beside the framework's cache
 //! * [`adapter`]: all of it as Pingora's `Storage`, `HandleHit` and `HandleMiss`
 
@@ -22,17 +23,20 @@ pub mod fill;
 pub mod memory;
 pub mod partial;
 pub mod promotion;
+mod purged;
 pub mod spans;
 pub mod stored;
 pub mod tier;
 pub mod tiered;
 pub mod turns;
 
+use crate::clock;
 use crate::config;
 use crate::decide::Tiers;
 use crate::key::PrimaryKey;
 use crate::lock::Uncacheable;
 use crate::policy::decision::{TierName, TierSet};
+use crate::purge::{Position, Purges};
 use crate::semantics::range::Spec;
 use arc_swap::ArcSwap;
 use disk::DiskTier;
@@ -65,6 +69,7 @@ pub struct Store {
     memory: MemoryTier,
     disk: Option<&'static DiskTier>,
     variants: Variants,
+    purges: Arc<Purges>,
     turns: Arc<Turns>,
     promoting: promotion::Promoting,
     /// What each tier takes.
@@ -100,6 +105,7 @@ impl Store {
             turns,
             promoting: promotion::Promoting::default(),
             variants: Variants::new(cache.max_variants),
+            purges: disk.map_or_else(|| Arc::new(Purges::new(clock::now(), false)), |disk| disk.purges().clone()),
             tiers: ArcSwap::from_pointee(tiers),
             fills: RwLock::default(),
             filling: AtomicUsize::new(0),
@@ -155,6 +161,11 @@ impl Store {
         self.fills.read().values().flatten().map(|fill| fill.followers()).sum()
     }
 
+    /// Whether something is on its way.
+    pub fn is_filling(&self) -> bool {
+        self.filling.load(Ordering::Acquire) > 0
+    }
+
     /// Forgets what is stored under the key, and what is on its way. Variants are found through the first one, so they go
     /// with it.
     pub fn forget(&self, key: &PrimaryKey) {
@@ -167,8 +178,8 @@ impl Store {
         self.remove(&EntryId { primary: key.hash(), variant: None });
     }
 
-    /// The latest fill of the whole, or of exactly this part.
-    fn joinable_fill(&self, id: &EntryId, key: &[u8], part: Option<Spec>) -> Option<Arc<Fill>> {
+    /// The latest fill of the whole, or of exactly this part, for a request that came when so much was purged.
+    fn joinable_fill(&self, id: &EntryId, key: &[u8], part: Option<Spec>, came: Option<Position>) -> Option<Arc<Fill>> {
         if self.filling.load(Ordering::Acquire) == 0 {
             return None;
         }
@@ -176,7 +187,7 @@ impl Store {
         // The latest began with the latest answer of the origin.
         let latest = fills.get(id)?.iter().rev().find(|fill| *fill.key == *key && fill.head.answers(part));
         let stalled_after = Duration::from_millis(self.stalled_after.load(Ordering::Relaxed));
-        latest.filter(|fill| fill.is_joinable(stalled_after)).cloned()
+        latest.filter(|fill| fill.is_joinable(stalled_after) && self.may_follow(fill, came)).cloned()
     }
 
     fn begin(&self, id: EntryId, fill: Fill) -> Arc<Fill> {

@@ -2,6 +2,7 @@
 
 use super::entry::{Entry, slice};
 use super::tier::Found;
+use crate::decide::Facts;
 use crate::policy::decision::TierName;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,6 +19,7 @@ const PIECE: u64 = 256 * 1024;
 /// Reads an entry.
 pub struct StoredHit {
     entry: Arc<Entry>,
+    facts: Arc<Facts>,
     tier: TierName,
     /// The beginning of the body, if that was read already.
     ready: Option<Bytes>,
@@ -29,7 +31,19 @@ impl StoredHit {
     /// What a tier has found.
     pub fn new(tier: TierName, found: Found) -> Self {
         let end = found.entry.body.complete();
-        StoredHit { entry: found.entry, tier, ready: found.body, start: 0, end }
+        let facts = found.entry.facts.clone();
+        StoredHit { entry: found.entry, facts, tier, ready: found.body, start: 0, end }
+    }
+
+    /// The same, with other facts than the entry's own to decide by.
+    #[must_use]
+    pub fn judged_by(self, facts: Arc<Facts>) -> Self {
+        StoredHit { facts, ..self }
+    }
+
+    /// What decides about it.
+    pub fn facts(&self) -> &Arc<Facts> {
+        &self.facts
     }
 
     /// What is read.

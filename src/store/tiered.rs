@@ -84,6 +84,10 @@ impl Store {
         let in_memory = self.memory.get(id, key);
         drop(timed);
         if let Some(entry) = in_memory {
+            let Some(entry) = self.unless_purged(id, entry) else {
+                self.memory.metrics().miss.inc();
+                return None;
+            };
             self.memory.metrics().hit.inc();
             return Some((TierName::Memory, Found { entry, popularity: Popularity::NONE, body: None }));
         }
@@ -92,6 +96,7 @@ impl Store {
         let before = disk.stamp(id);
         match disk.lookup(id, key).await {
             Lookup::Hit(found) => {
+                self.unless_purged(id, found.entry.clone())?;
                 self.promote(id, &found, before);
                 Some((TierName::Disk, found))
             }
@@ -107,10 +112,11 @@ impl Store {
 
     /// The entry of that id, in whichever tier is first, for something else than a request.
     pub(super) async fn peek(&'static self, id: &EntryId, key: &[u8]) -> Option<Arc<Entry>> {
-        match self.memory.get(id, key) {
-            Some(entry) => Some(entry),
-            None => self.disk?.peek(id, key).await,
-        }
+        let found = match self.memory.get(id, key) {
+            Some(entry) => entry,
+            None => self.disk?.peek(id, key).await?,
+        };
+        self.unless_purged(id, found)
     }
 
     /// Whether an entry with these facts is what is stored, as far as is known without looking at the disk.

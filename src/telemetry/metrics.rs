@@ -63,6 +63,8 @@ pub struct Metrics {
     pub origin_requests: IntCounterVec,
     /// Parts that did not fit what is stored, so that the whole was asked for again, by origin.
     pub parts_refused: IntCounterVec,
+    /// Things that were purged, by kind.
+    pub purges: IntCounterVec,
     /// Requests that wait for another's fill, or follow it.
     pub fill_waiters: IntGauge,
     /// Access log lines that were dropped because the log could not keep up.
@@ -335,6 +337,7 @@ impl Metrics {
                 "Parts that did not fit what is stored, so that the whole was asked for again.",
                 &["origin"],
             ),
+            purges: counters("tidegate_purges_total", "Things that purges named.", &["kind"]),
             fill_waiters: waiters,
             access_log_dropped: dropped,
             registry,
@@ -370,6 +373,7 @@ mod tests {
     fn a_tier_that_is_set_up_is_shown_before_anything_has_happened() {
         // No other test sets this one up.
         let redis = TierMetrics::of(TierName::Redis);
+        let _ = WriteMetrics::of(TierName::Redis);
         redis.up.set(1);
         redis.error("timeout").inc();
         redis.eviction("size").inc();

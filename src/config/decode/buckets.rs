@@ -75,6 +75,7 @@ fn bucket<'a>(
     let heuristic = s.get("heuristic", |value| value.boolean()).unwrap_or(true);
     let stale = s.get("stale_on_disconnect", |value| value.duration_or_off()).unwrap_or(Duration::from_secs(3600));
     let client_refetch = s.get("client_refetch", |value| value.boolean()).unwrap_or(true);
+    let keep_tag_headers = s.get("keep_tag_headers", |value| value.boolean()).unwrap_or(false);
     let on_error = s.get("on_error", on_error).unwrap_or(policies.on_error);
     Some(Arc::new(Bucket {
         name: name.into(),
@@ -86,6 +87,7 @@ fn bucket<'a>(
         heuristic,
         stale_on_disconnect: stale,
         client_refetch,
+        keep_tag_headers,
         methods,
         on_error,
     }))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::expand::expand;
 use crate::config::reader::{Place, Section};
+use crate::config::value::Value;
 use crate::config::{AccessLog, Admin, Limits, Log, LogFormat, LogLevel, Server, TlsListener};
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
@@ -77,6 +78,8 @@ pub(super) fn server<'a>(s: &mut Section<'a>, listeners: &mut Listeners<'a>) -> 
         _ => value.whole(1..=1024),
     });
     let trusted_proxies = s.list("trusted_proxies", |value| value.network()).unwrap_or_default();
+    let purge_from = s.list("purge_from", |value| value.network()).unwrap_or_default();
+    let node = s.get("node", node);
     let limits = s.section("limits", limits);
     let drain = s.get("drain", |value| value.duration()).unwrap_or(Duration::from_secs(60));
     let upgrade_socket = s.get("upgrade_socket", |value| value.path());
@@ -87,11 +90,28 @@ pub(super) fn server<'a>(s: &mut Section<'a>, listeners: &mut Listeners<'a>) -> 
         tls,
         threads: threads.unwrap_or_else(processors),
         trusted_proxies,
+        purge_from,
+        node: node.unwrap_or_else(host_name),
         limits,
         drain,
         upgrade_socket: upgrade_socket.or_else(|| default_path(UPGRADE_SOCKET))?,
         pid_file: pid_file.or_else(|| default_path(PID_FILE))?,
     })
+}
+
+/// A name that reads well in a list and a log.
+fn node(value: &Value<'_>) -> Option<String> {
+    let name = value.text()?;
+    if name.len() <= 255 && name.chars().all(|c| c.is_ascii_graphic()) {
+        return Some(name);
+    }
+    value.place.problem("is no name for a node", "use at most 255 visible ASCII characters without spaces");
+    None
+}
+
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
 }
 
 fn processors() -> usize {

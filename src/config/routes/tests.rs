@@ -30,6 +30,7 @@ fn routes(buckets: &[(&str, &[&str], &str)]) -> Routes {
             heuristic: true,
             stale_on_disconnect: Duration::ZERO,
             client_refetch: true,
+            keep_tag_headers: false,
             methods: None,
             on_error: OnError::Bypass,
         })

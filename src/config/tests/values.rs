@@ -26,7 +26,8 @@ fn one_origin_and_one_bucket_are_a_configuration() {
     assert_eq!(config.log.access, AccessLog::Off);
     let bucket = &config.buckets[0];
     assert_eq!((bucket.path.as_str(), &bucket.policy, &bucket.methods), ("/", &None, &None));
-    assert!(bucket.host_in_key && bucket.heuristic && bucket.client_refetch);
+    assert!(bucket.host_in_key && bucket.heuristic && bucket.client_refetch && !bucket.keep_tag_headers);
+    assert!(config.server.purge_from.is_empty() && !config.server.node.is_empty());
     assert_eq!(bucket.stale_on_disconnect, Duration::from_secs(3600));
     assert_eq!(bucket.origin.connect_timeout, Duration::from_secs(1));
     assert_eq!((bucket.origin.read_timeout, bucket.origin.retries), (Duration::from_secs(30), 1));
@@ -52,9 +53,13 @@ fn an_empty_token_is_no_token() {
 
 #[test]
 fn a_single_value_is_a_list_of_one() {
-    let config = config("server: { listen: \"127.0.0.1:80\", trusted_proxies: 10.0.0.1 }\n");
+    let config = config(
+        "server: { listen: \"127.0.0.1:80\", trusted_proxies: 10.0.0.1, purge_from: 10.0.0.2, node: cache-1 }\n",
+    );
     assert_eq!(config.server.listen, ["127.0.0.1:80".parse().unwrap()]);
     assert_eq!(config.server.trusted_proxies, ["10.0.0.1/32".parse().unwrap()]);
+    assert_eq!(config.server.purge_from, ["10.0.0.2/32".parse().unwrap()]);
+    assert_eq!(config.server.node, "cache-1");
 }
 
 #[test]
@@ -295,6 +300,7 @@ buckets:
     heuristic: false
     stale_on_disconnect: off
     client_refetch: false
+    keep_tag_headers: true
     methods: [GET, PURGE]
   c: { match: { hosts: c }, origin: o, on_error: bypass, stale_on_disconnect: 0 }
 ",
@@ -311,7 +317,7 @@ buckets:
         ]
     );
     assert_eq!((&*bucket.name, bucket.path.as_str(), bucket.policy.as_deref()), ("b", "/x/", Some("static.lua")));
-    assert!(!bucket.host_in_key && !bucket.heuristic && !bucket.client_refetch);
+    assert!(!bucket.host_in_key && !bucket.heuristic && !bucket.client_refetch && bucket.keep_tag_headers);
     assert_eq!(bucket.stale_on_disconnect, Duration::ZERO);
     let methods: Vec<_> = bucket.methods.iter().flatten().map(http::Method::as_str).collect();
     assert_eq!(methods, ["GET", "PURGE"]);

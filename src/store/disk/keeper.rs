@@ -11,6 +11,7 @@ use super::home::Home;
 use super::index::Cause;
 use super::scan::{Seen, scan};
 use super::volume::Volume;
+use crate::clock;
 use nix::sys::resource::{Resource, getrlimit};
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::{StatVfs, statvfs};
@@ -172,6 +173,8 @@ impl DiskTier {
             tracing::info!(orphans, "removed what was being written when the last process ended");
         }
         let dir = Dir::open(&settings.path).map_err(told)?;
+        // Before anything is served from there.
+        self.purges.open(&settings.path, home.is_new(), clock::now()).map_err(told)?;
         let bound = Bound::open(&settings.path, settings.capacity, home.is_new()).map_err(told)?;
         let unknown = bound.stated().min(settings.capacity);
         *self.keeping.bound.lock() = Some(bound);
@@ -242,6 +245,7 @@ impl DiskTier {
     fn look_after(&'static self, volume: &Arc<Volume>) {
         if !volume.home.is_still_there() {
             tracing::error!(path = %volume.home.path().display(), "the directory of the disk tier has vanished");
+            self.purges.close();
             // What was to become of its files may be undone when it comes back.
             let mut missed = self.missed.lock();
             self.volume.store(None);
@@ -291,6 +295,7 @@ impl DiskTier {
         }
         let is_idle = volume.is_idle();
         self.volume.store(None);
+        self.purges.close();
         let usage = volume.usage().1;
         volume.close();
         // What is not written by now is held up by the disk, which would hold this up as well.

@@ -35,8 +35,10 @@ use super::breaker::Breaker;
 use super::entry::{Body, Entry, EntryId};
 use super::partial::Parts;
 use super::tier::{Lookup, TierState};
+use crate::clock;
 use crate::config::DiskTier as Settings;
 use crate::policy::decision::TierName;
+use crate::purge::Purges;
 use crate::telemetry::quiet::Quiet;
 use crate::telemetry::{DiskMetrics, TierMetrics, WriteMetrics};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -71,6 +73,8 @@ pub struct DiskTier {
     disk_metrics: DiskMetrics,
     keeping: Keeping,
     complaints: Quiet,
+    /// What was purged: the log of it is in the directory.
+    purges: Arc<Purges>,
 }
 
 impl DiskTier {
@@ -92,6 +96,7 @@ impl DiskTier {
             disk_metrics: DiskMetrics::of_the_disk(),
             keeping: Keeping::default(),
             complaints: Quiet::default(),
+            purges: Arc::new(Purges::new(clock::now(), true)),
         })
     }
 
@@ -101,6 +106,11 @@ impl DiskTier {
         // The directory and the sizes of what is built from it stay.
         let (path, capacity, max_open) = (now.path.clone(), now.capacity, now.max_open);
         self.settings.store(Arc::new(Settings { path, capacity, max_open, ..settings.clone() }));
+    }
+
+    /// What was purged.
+    pub fn purges(&self) -> &Arc<Purges> {
+        &self.purges
     }
 
     /// Bytes that its files may take.

@@ -1,0 +1,278 @@
+//! Purging: a log of what was purged, and when, that entries are compared with. Nothing is searched for.
+//!
+//! An entry remembers the latest purge there was when the origin was asked for it ([`Subject::seen`]). A later purge that names
+//! it makes it dead, or stale if it was a soft one. So a purge costs the same whatever the cache holds, and what was
+//! under way when it came is found as well.
+//!
+//! * [`position`]: the order of purges
+//! * [`resource`]: what entries are about, and URLs in the same spelling
+//! * [`target`]: what a purge names
+//! * [`index`]: every purge that may still matter
+//! * [`journal`]: the same on disk
+//! * [`order`]: a purge as the admin API takes it
+
+pub mod index;
+pub mod journal;
+pub mod order;
+pub mod position;
+pub mod resource;
+pub mod target;
+
+pub use index::Subject;
+pub use position::Position;
+pub use resource::{Address, Resource};
+pub use target::{Kind, Target};
+
+use index::{Index, Times};
+use journal::Journal;
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// The latest purges, of which more is known than the index keeps: so many of them, with so many targets together.
+const RECENT: usize = 1024;
+const RECENT_TARGETS: usize = 100_000;
+
+/// What an entry is after the purges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// As if there were none.
+    Good,
+    /// Stale since then.
+    StaleSince(Position),
+    /// As if it were not stored.
+    Dead,
+}
+
+/// A purge is in force, and may not be after a restart.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDurable {
+    /// The disk tier is configured, and its directory is not open.
+    #[error("the directory of the disk tier is not open")]
+    Closed,
+    /// The file could not be written.
+    #[error("the log of purges could not be written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Where purges are written down.
+#[derive(Debug)]
+enum Store {
+    /// Nothing outlives the process that could be purged.
+    NotNeeded,
+    /// What is stored is not within reach.
+    Closed,
+    Open(Journal),
+}
+
+#[derive(Debug)]
+struct Recent {
+    at: Position,
+    times: Times,
+    targets: Vec<Target>,
+}
+
+#[derive(Debug)]
+struct History {
+    recent: VecDeque<Recent>,
+    /// What they name, together.
+    targets: usize,
+    /// The latest purge that is not among the recent ones.
+    known_since: Position,
+}
+
+/// The log of purges. Records have an order of their own ([`Position`]); one that comes from elsewhere is added as of now, which
+/// purges no less.
+#[derive(Debug)]
+pub struct Purges {
+    latest: AtomicU64,
+    index: RwLock<Index>,
+    /// Held by whoever changes the index.
+    history: Mutex<History>,
+    /// Held while it is written, and before the others, which never are: no request waits for the disk.
+    store: Mutex<Store>,
+    opened: Condvar,
+}
+
+impl Purges {
+    /// An empty log. `outlives`: something is stored that outlives the process, and [`Purges::open`] will say where.
+    pub fn new(now: SystemTime, outlives: bool) -> Self {
+        let latest = Position::at(now);
+        Purges {
+            // What is stored from now on came after what another process has purged.
+            latest: AtomicU64::new(latest.to_bits()),
+            index: RwLock::default(),
+            history: Mutex::new(History { recent: VecDeque::new(), targets: 0, known_since: latest }),
+            store: Mutex::new(if outlives { Store::Closed } else { Store::NotNeeded }),
+            opened: Condvar::new(),
+        }
+    }
+
+    /// The latest purge, for those who are about to ask the origin.
+    pub fn latest(&self) -> Position {
+        Position::from_bits(self.latest.load(Ordering::Acquire))
+    }
+
+    /// What an entry is by now.
+    pub fn standing(&self, subject: &Subject<'_>) -> Standing {
+        match subject.seen.cmp(&self.latest()) {
+            std::cmp::Ordering::Less => self.index.read().standing(subject),
+            std::cmp::Ordering::Equal => Standing::Good,
+            // The log that it was compared with is lost.
+            std::cmp::Ordering::Greater => Standing::Dead,
+        }
+    }
+
+    /// Whether an entry was purged, in whichever way, by the time `until`. Where that cannot be known any more, it was.
+    pub fn was_purged_until(&self, subject: &Subject<'_>, until: Position) -> bool {
+        if self.standing(subject) == Standing::Good {
+            return false;
+        }
+        let history = self.history.lock();
+        if subject.seen < history.known_since {
+            return true;
+        }
+        let mut meant = Index::default();
+        for recent in history.recent.iter().filter(|recent| recent.at > subject.seen && recent.at <= until) {
+            for target in &recent.targets {
+                meant.add(*target, recent.times);
+            }
+        }
+        meant.standing(subject) != Standing::Good
+    }
+
+    /// Purges these, and says which place in the order that has.
+    ///
+    /// # Errors
+    /// It is in force in any case; [`NotDurable`] says why it may not be after a restart.
+    pub fn purge(&self, targets: &[Target], soft: bool, now: SystemTime) -> (Position, Result<(), NotDurable>) {
+        let times;
+        let at;
+        {
+            // One after another, and before anything waits for the disk.
+            let mut history = self.history.lock();
+            at = self.latest().next(now);
+            times = Times::of(at, soft);
+            let mut index = self.index.write();
+            let folded = targets.iter().filter(|target| index.add(**target, times)).count();
+            drop(index);
+            if folded > 0 {
+                tracing::warn!(
+                    most = index::MOST,
+                    "there are too many purges to tell apart: the oldest now purge everything that was stored before them"
+                );
+            }
+            history.remember(Recent { at, times, targets: targets.to_vec() });
+            self.latest.store(at.to_bits(), Ordering::Release);
+        }
+        let written = match &mut *self.store.lock() {
+            Store::NotNeeded => Ok(()),
+            Store::Closed => Err(NotDurable::Closed),
+            Store::Open(journal) => {
+                let matter = self.len();
+                let all = || self.snapshot();
+                journal.append(targets, times, at, matter, all).map_err(NotDurable::from)
+            }
+        };
+        (at, written)
+    }
+
+    /// Takes what was purged before from the directory of the disk tier, and writes down there what is purged from now on. Call
+    /// it before anything is served from there. `is_new`: nothing was there before.
+    ///
+    /// # Errors
+    /// The file cannot be read or written; nothing may be served from there then.
+    pub fn open(&self, directory: &Path, is_new: bool, now: SystemTime) -> io::Result<()> {
+        let mut store = self.store.lock();
+        let found = Journal::read(directory)?;
+        let lost = match &found {
+            None => !is_new,
+            Some(found) => found.damaged,
+        };
+        let found = found.unwrap_or_default();
+        if found.torn > 0 && !lost {
+            tracing::warn!(bytes = found.torn, "the end of the log of purges was torn by a crash, and is cut off");
+        }
+        // What follows is kept although writing it down may fail: the next try finds the same again.
+        {
+            let mut history = self.history.lock();
+            let mut index = self.index.write();
+            let mut latest = self.latest();
+            if found.latest >= latest {
+                // The clock went back. What was purged here came after what was purged there.
+                latest = found.latest.next(now);
+                let ours: Vec<_> = index.iter().collect();
+                for (target, times) in ours {
+                    let moved = |time: Position| if time > Position::BEGINNING { latest } else { time };
+                    index.add(target, Times { hard: moved(times.hard), soft: moved(times.soft) });
+                }
+            }
+            for (target, times) in found.marks {
+                index.add(target, times);
+            }
+            if lost {
+                let path = directory.display();
+                tracing::error!(%path, "the log of purges is damaged or gone: everything that is stored there counts as purged");
+                latest = latest.next(now);
+                index.add(Target::ALL, Times::of(latest, false));
+            }
+            drop(index);
+            // When what is found there was purged is not known in order.
+            *history = History { recent: VecDeque::new(), targets: 0, known_since: latest };
+            self.latest.store(latest.to_bits(), Ordering::Release);
+        }
+        // Even with nothing to tell: entries of this process must not seem to be from a future that the next does not know.
+        *store = Store::Open(Journal::write(directory, &self.snapshot(), self.latest())?);
+        self.opened.notify_all();
+        Ok(())
+    }
+
+    /// Waits until the directory is open, with everything in it that was purged before; says whether it is. A process that takes
+    /// over gets the directory a moment after the requests.
+    pub fn wait_until_open(&self, patience: Duration) -> bool {
+        let mut store = self.store.lock();
+        self.opened.wait_while_for(&mut store, |store| matches!(store, Store::Closed), patience);
+        !matches!(*store, Store::Closed)
+    }
+
+    /// The directory is given back, or gone.
+    pub fn close(&self) {
+        let mut store = self.store.lock();
+        if matches!(*store, Store::Open(_)) {
+            *store = Store::Closed;
+        }
+    }
+
+    fn snapshot(&self) -> Vec<(Target, Times)> {
+        self.index.read().iter().collect()
+    }
+
+    /// Purges that are told apart.
+    pub fn len(&self) -> usize {
+        self.index.read().len()
+    }
+
+    /// Whether nothing was ever purged.
+    pub fn is_empty(&self) -> bool {
+        self.index.read().is_empty()
+    }
+}
+
+impl History {
+    fn remember(&mut self, purge: Recent) {
+        self.targets += purge.targets.len();
+        self.recent.push_back(purge);
+        while self.recent.len() > RECENT || self.targets > RECENT_TARGETS {
+            let Some(oldest) = self.recent.pop_front() else { return };
+            self.targets -= oldest.targets.len();
+            self.known_since = oldest.at;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "purges_tests.rs"]
+mod tests;
