@@ -13,6 +13,7 @@ use tidegate::outcome::{BypassReason, ForwardReason, StaleReason};
 use tidegate::policy::decision::{TierName, TierSet};
 use tidegate::policy::view::EntryView;
 use tidegate::policy::{Policy, PolicySet};
+use tidegate::purge::Position;
 use tidegate::semantics::freshness::Freshness;
 use tidegate::semantics::reuse::StaleLimits;
 use tidegate::semantics::storable::NotStorable;
@@ -152,7 +153,8 @@ fn respond_in(
 ) -> Result<Box<Storing>, NotStored> {
     let verdict = asked.decide(bucket, policy);
     let headers = headers(fields);
-    let response = Response { status, headers: &headers, request_time: now(), response_time: now(), tiers };
+    let seen = Position::BEGINNING;
+    let response = Response { status, headers: &headers, request_time: now(), response_time: now(), tiers, seen };
     match decide::response(bucket, policy, &verdict, &asked.view(), &response).action {
         ResponseAction::Store(storing) => Ok(storing),
         ResponseAction::Pass(reason) => Err(reason),
@@ -259,7 +261,7 @@ fn judge_with(bucket: &Bucket, policy: Option<&Policy>, fields: &[(&str, &str)],
         size: 1,
     };
     let limits = StaleLimits { on_disconnect: bucket.stale_on_disconnect };
-    let facts = Facts { freshness: *freshness, limits, tags: [].into(), tiers: TierSet::ALL };
+    let facts = Facts { limits, ..Facts::of(*freshness) };
     decide::hit(bucket, policy, &verdict, &asked.view(), &entry, &facts).verdict
 }
 

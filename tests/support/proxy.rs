@@ -219,6 +219,16 @@ impl Proxy {
         Call::new(self.admin.addr(), "GET", target).host("localhost")
     }
 
+    /// `POST /v1/purge` with this body, and the token.
+    pub fn purge(&self, body: &str) -> Call {
+        Call::new(self.admin.addr(), "POST", "/v1/purge").host("localhost").token(TOKEN).body(body)
+    }
+
+    /// Where the admin listener is, as the command line takes it.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin.addr())
+    }
+
     pub async fn stats(&self) -> Value {
         self.admin("/v1/stats").token(TOKEN).await.json()
     }
