@@ -45,7 +45,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use body::FileBody;
 use file::ReadFailure;
 use file::open::{NotNow, OpenedFile, open_blocking, open_now};
-use file::read::ReadNow;
+use file::read::{MOST_AT_ONCE, ReadNow};
 use format::{Damage, FileId, PIECE};
 use index::popularity::Popularity;
 use keeper::{Keeping, Missed};
@@ -228,11 +228,13 @@ impl DiskTier {
     ) -> Lookup {
         let Body::File(body) = &entry.body else { return Lookup::hit(entry, popularity) };
         let opened = body.file().clone();
-        let read = match opened.read_now(0, PIECE) {
+        // All of it, if it can be sent at once. Of a longer one a part may be wanted that begins elsewhere.
+        let end = if opened.body_len() <= MOST_AT_ONCE { MOST_AT_ONCE } else { PIECE };
+        let read = match opened.read_now(0, end) {
             ReadNow::Bytes(bytes) => Ok(bytes),
             ReadNow::Failed(failure) => Err(failure),
             ReadNow::WouldBlock => {
-                let read = self.in_time(self.lanes.read(move || opened.read_blocking(0, PIECE))).await;
+                let read = self.in_time(self.lanes.read(move || opened.read_blocking(0, end))).await;
                 let Some(read) = read else { return Lookup::Unavailable };
                 read
             }
