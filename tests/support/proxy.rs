@@ -129,6 +129,11 @@ impl Builder {
         if let Err(log) = daemon.become_ready(listen.addr(), admin.addr()).await {
             panic!("the daemon ended before it was ready; it said:\n{log}");
         }
+        if self.tls {
+            // Its listeners begin one after the other.
+            let tls = tls.addr();
+            eventually("the TLS listener", async || tokio::net::TcpStream::connect(tls).await.ok()).await;
+        }
         Proxy { listen, admin, tls, daemon, dir: self.dir }
     }
 }
