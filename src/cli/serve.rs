@@ -25,6 +25,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// How long connections have to write the end of the last responses, which nobody can be asked about.
+const LAST_BYTES: Duration = Duration::from_millis(100);
+
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     #[command(flatten)]
@@ -197,6 +200,8 @@ fn leave_when_idle(
             while gate.active() > 0 {
                 std::thread::sleep(Duration::from_millis(20));
             }
+            // Under HTTP/2 a connection writes what its requests have left with it in a task of its own.
+            std::thread::sleep(LAST_BYTES);
             tracing::info!("every request is answered; leaving");
             takeover::remove_pid(pid_file);
             gate.store.close();
