@@ -143,10 +143,6 @@ impl Store {
         was_in_memory || was_on_disk
     }
 
-    fn forget_entry(&self, id: &EntryId) {
-        self.remove(id);
-    }
-
     /// What each tier says about itself, in the order of lookup.
     pub fn tiers(&self) -> Vec<TierStatus<'_>> {
         let (items, bytes) = self.memory.usage();
@@ -203,7 +199,11 @@ impl Store {
 
     /// As [`Store::keep`], by whoever has the lock.
     pub(super) fn keep_alone(&self, id: EntryId, entry: Entry, ready: Ready, is_wanted: &dyn Fn() -> bool) {
-        if !is_wanted() || !self.variants.admit(&id, |given_up| self.forget_entry(&given_up)) {
+        if !is_wanted()
+            || !self.variants.admit(&id, |given_up| {
+                self.remove(&given_up);
+            })
+        {
             return;
         }
         let place = self.place(&entry);
@@ -243,7 +243,9 @@ impl Store {
             }
             return;
         }
-        if !self.variants.admit(id, |given_up| self.forget_entry(&given_up)) {
+        if !self.variants.admit(id, |given_up| {
+            self.remove(&given_up);
+        }) {
             return spool.abandon();
         }
         let stored = spool.seal(fill).await == WriteResult::Stored;

@@ -97,7 +97,7 @@ impl std::fmt::Debug for DiskSpool {
 impl DiskTier {
     /// A file for a fill. `None`: the tier takes nothing now.
     pub fn spool(&'static self, id: EntryId, fill: &Fill) -> Option<Arc<DiskSpool>> {
-        let volume = self.volume.load_full().filter(|volume| !volume.is_closed())?;
+        let volume = self.writable()?;
         if !self.may_try() {
             self.written.wrote(WriteResult::Dropped, None);
             return None;

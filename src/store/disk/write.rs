@@ -28,10 +28,6 @@ use std::time::{Duration, Instant};
 /// for long must not take all memory.
 const WAITING: u64 = 64 << 20;
 
-/// A head that changes is written anew with its body if that is no longer than this, which costs no more than to find out
-/// what is in the file.
-const SMALL: u64 = 256 << 10;
-
 /// How long whoever has forgotten something waits for the disk to have forgotten it.
 const SETTLED: Duration = Duration::from_secs(1);
 
@@ -42,10 +38,14 @@ const BLOCK: u64 = 4096;
 pub(super) const SPARE: u64 = 1 << 20;
 
 impl DiskTier {
+    /// The open directory, as long as anything may be changed there.
+    pub(super) fn writable(&self) -> Option<Arc<Volume>> {
+        self.volume.load_full().filter(|volume| !volume.is_closed())
+    }
+
     /// Whether something can be written now.
     pub fn accepts_writes(&self) -> bool {
-        let is_open = self.volume.load().as_ref().is_some_and(|volume| !volume.is_closed());
-        is_open && !self.keeping.is_crowded() && !self.writes.is_open()
+        self.writable().is_some() && !self.keeping.is_crowded() && !self.writes.is_open()
     }
 
     /// As [`DiskTier::accepts_writes`], and now and then although it does not, to see whether it would.
@@ -78,7 +78,7 @@ impl DiskTier {
         replaces: Option<Arc<Facts>>,
         is_wanted: impl FnOnce() -> bool,
     ) {
-        let Some(volume) = self.volume.load_full().filter(|volume| !volume.is_closed()) else {
+        let Some(volume) = self.writable() else {
             self.written.wrote(WriteResult::Dropped, None);
             return self.remove(&id);
         };
@@ -99,11 +99,10 @@ impl DiskTier {
     /// Forgets an entry: at once for every lookup, and soon for the disk.
     pub fn remove(&'static self, id: &EntryId) {
         let file = FileId::of(id);
-        let is_open = |volume: &Arc<Volume>| !volume.is_closed();
-        let volume = self.volume.load_full().filter(is_open).or_else(|| {
+        let volume = self.writable().or_else(|| {
             let mut missed = self.missed.lock();
             // It may have been opened just now, without this.
-            let volume = self.volume.load_full().filter(is_open);
+            let volume = self.writable();
             if volume.is_none() {
                 missed.note(file);
             }
@@ -187,7 +186,7 @@ impl DiskTier {
         let head = encode_head(&entry.key, id.variant, &entry.head, &entry.facts, spans.as_ref());
         let written = match (&entry.body, replaces) {
             (Body::File(body), _) => self.renew(volume, file, ticket, entry, body, &head),
-            (Body::Whole(bytes), Some(old)) if bytes.len() as u64 > SMALL => {
+            (Body::Whole(bytes), Some(old)) if bytes.len() as u64 > REWRITTEN => {
                 match self.same_in_file(volume, file, entry, old) {
                     Some(body) => self.renew(volume, file, ticket, entry, &body, &head),
                     None => self.write_whole(volume, file, ticket, &head, bytes),
