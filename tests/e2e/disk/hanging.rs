@@ -41,18 +41,7 @@ async fn once_a_disk_that_hung_answers_it_is_used_again() {
     }
     crash(proxy);
     let proxy = disk.alone(&origin).set("cache.disk.timeout", "100ms").start().await;
-    disk.faults.set(On::Read, Fault::Hangs);
-    for number in 0..6 {
-        assert_eq!(proxy.get(&format!("/{number}")).await.status, 200);
-    }
-    wait_for_state(&proxy, "unavailable").await;
-    disk.faults.clear();
-    // What waits to be written is a hit as well, and says nothing about the disk.
-    eventually("a hit that was read", async || {
-        (proxy.get("/7").await.is_hit() && told(&proxy).await["state"] == "ok").then_some(())
-    })
-    .await;
-    proxy.wait_for_log("the disk tier can be read again").await;
+    is_used_again_after(Fault::Hangs, &disk, &proxy).await;
 }
 
 #[tokio::test]

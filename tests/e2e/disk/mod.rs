@@ -12,7 +12,7 @@ mod restart;
 mod tiers;
 mod writing;
 
-use crate::support::faults::Faults;
+use crate::support::faults::{Fault, Faults, On};
 use crate::support::proxy::Builder;
 use crate::support::{Origin, Proxy, Reply, eventually};
 use nix::sys::signal::{Signal, kill};
@@ -170,4 +170,20 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
 /// A response that is fresh for an hour.
 fn lasting(body: impl AsRef<[u8]>) -> Reply {
     Reply::ok(body).header("cache-control", "max-age=3600")
+}
+
+/// Reads fail so until the tier is left alone; once they work, it is used again. Entries `/0` to `/7` are stored.
+async fn is_used_again_after(fault: Fault, disk: &Disk, proxy: &Proxy) {
+    disk.faults.set(On::Read, fault);
+    for number in 0..6 {
+        assert_eq!(proxy.get(&format!("/{number}")).await.status, 200);
+    }
+    wait_for_state(proxy, "unavailable").await;
+    disk.faults.clear();
+    // What waits to be written is a hit as well, and says nothing about the disk.
+    eventually("a hit that was read", async || {
+        (proxy.get("/7").await.is_hit() && told(proxy).await["state"] == "ok").then_some(())
+    })
+    .await;
+    proxy.wait_for_log("the disk tier can be read again").await;
 }

@@ -62,18 +62,7 @@ async fn a_disk_that_fails_several_times_in_a_row_is_not_asked_any_more() {
 async fn a_disk_that_can_be_read_again_is_used_again() {
     let (origin, disk) = (Origin::start().await, Disk::new());
     let proxy = restarted_on(&disk, &origin, 8).await;
-    disk.faults.set(On::Read, Fault::Broken);
-    for number in 0..6 {
-        assert_eq!(proxy.get(&format!("/{number}")).await.status, 200);
-    }
-    wait_for_state(&proxy, "unavailable").await;
-    disk.faults.clear();
-    // What waits to be written is a hit as well, and says nothing about the disk.
-    eventually("a hit that was read", async || {
-        (proxy.get("/7").await.is_hit() && told(&proxy).await["state"] == "ok").then_some(())
-    })
-    .await;
-    proxy.wait_for_log("the disk tier can be read again").await;
+    is_used_again_after(Fault::Broken, &disk, &proxy).await;
 }
 
 #[tokio::test]
