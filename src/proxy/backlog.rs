@@ -5,8 +5,8 @@
 //! the task sends it on between its other work. So a piece at most is copied, and nothing piles up that the fill does not
 //! hold anyway.
 
+use super::socket::Socket;
 use bytes::{Buf, BytesMut};
-use pingora::protocols::Stream;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -76,8 +76,8 @@ impl Backlog {
     }
 
     /// Sends what is left before the connection ends, if the client takes it in time.
-    pub fn poll_end(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<()> {
-        let drained = self.poll_drain(stream, cx).map(drop);
+    pub fn poll_end(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<()> {
+        let drained = self.poll_drain(socket, cx).map(drop);
         ready!(self.patience.poll(drained, cx));
         self.bytes = BytesMut::new();
         Poll::Ready(())
@@ -88,13 +88,13 @@ impl Backlog {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Hands what is kept to the stream.
-    pub fn poll_drain(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Hands what is kept to the socket.
+    pub fn poll_drain(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.bytes.is_empty() {
             return Poll::Ready(Ok(()));
         }
         while !self.bytes.is_empty() {
-            let n = ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes))?;
+            let n = ready!(Pin::new(&mut *socket).poll_write(cx, &self.bytes))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

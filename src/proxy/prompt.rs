@@ -12,6 +12,8 @@
 //! client that sends a byte now and then would hold its connection for ever.
 
 use super::backlog::Backlog;
+use super::socket::Socket;
+use crate::store::disk::file::piece::{FilePiece, SendsFiles};
 use crate::store::fill::{BeforeWaiting, Room};
 use async_trait::async_trait;
 use http::HeaderValue;
@@ -40,7 +42,7 @@ pub struct Outlet(Arc<Mutex<Held>>);
 
 #[derive(Debug)]
 struct Held {
-    stream: Stream,
+    socket: Socket,
     /// Something was written and not sent.
     unsent: bool,
     head: Head,
@@ -92,6 +94,12 @@ impl BeforeWaiting for Outlet {
     }
 }
 
+impl SendsFiles for Outlet {
+    fn offer(&self, piece: FilePiece) {
+        self.0.lock().socket.offer(piece);
+    }
+}
+
 /// A leader's connection.
 struct LeadersRoom(Outlet);
 
@@ -120,7 +128,7 @@ impl Outlet {
             let written = poll_fn(|cx| {
                 let mut held = self.0.lock();
                 held.unsent = true;
-                let went = Pin::new(&mut held.stream).poll_write(cx, rest);
+                let went = Pin::new(&mut held.socket).poll_write(cx, rest);
                 held.noting(went)
             });
             match rest.get(written.await?..) {
@@ -162,7 +170,7 @@ impl Held {
         let dated = self.date.as_ref().and_then(|date| with_date(bytes, date));
         let bytes = dated.as_deref().unwrap_or(bytes);
         let written = match self.poll_ready(cx)? {
-            Poll::Ready(()) => Pin::new(&mut self.stream).poll_write(cx, bytes),
+            Poll::Ready(()) => Pin::new(&mut self.socket).poll_write(cx, bytes),
             Poll::Pending => Poll::Pending,
         };
         self.written(written, &[io::IoSlice::new(bytes)])
@@ -171,7 +179,7 @@ impl Held {
     /// The same for bytes in several places, of which none is a head that is to keep its date.
     fn poll_write_vectored(&mut self, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let written = match self.poll_ready(cx)? {
-            Poll::Ready(()) => Pin::new(&mut self.stream).poll_write_vectored(cx, bytes),
+            Poll::Ready(()) => Pin::new(&mut self.socket).poll_write_vectored(cx, bytes),
             Poll::Pending => Poll::Pending,
         };
         self.written(written, bytes)
@@ -183,7 +191,7 @@ impl Held {
         if self.backlog.is_given_up() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        self.backlog.poll_drain(&mut self.stream, cx)
+        self.backlog.poll_drain(&mut self.socket, cx)
     }
 
     fn written(&mut self, went: Poll<io::Result<usize>>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -200,8 +208,8 @@ impl Held {
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unsent {
-            ready!(self.backlog.poll_drain(&mut self.stream, cx))?;
-            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            ready!(self.backlog.poll_drain(&mut self.socket, cx))?;
+            ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
             self.unsent = false;
             self.backlog.owes_flush = false;
         }
@@ -217,7 +225,7 @@ impl PromptStream {
     /// Wraps a connection that was accepted just now.
     pub fn new(stream: Stream) -> Self {
         PromptStream(Outlet(Arc::new(Mutex::new(Held {
-            stream,
+            socket: Socket::new(stream),
             unsent: false,
             head: Head::Complete,
             left: Arc::default(),
@@ -232,6 +240,11 @@ impl PromptStream {
         self.0.clone()
     }
 
+    /// For whoever reads a body from a file; `None` if it has to be written here.
+    pub fn file_sender(&self) -> Option<Arc<dyn SendsFiles>> {
+        self.with(|held| held.socket.sends_files()).then(|| Arc::new(self.outlet()) as _)
+    }
+
     /// Becomes true once the client has left: closed its side, or cannot be written to.
     pub fn left(&self) -> Arc<AtomicBool> {
         self.with(|held| held.left.clone())
@@ -243,6 +256,7 @@ impl PromptStream {
             held.head = Head::Expected(limit);
             // The response before this request, and the fill that it began, have ended.
             held.backlog.follow();
+            held.socket.end_body();
         });
     }
 
@@ -300,7 +314,7 @@ impl AsyncRead for PromptStream {
             // Reading does not depend on it: what cannot be sent now is sent later.
             let _ = held.poll_send(cx)?;
             let before = buf.filled().len();
-            match Pin::new(&mut held.stream).poll_read(cx, buf) {
+            match Pin::new(&mut held.socket).poll_read(cx, buf) {
                 Poll::Ready(Ok(())) if buf.filled().len() == before && buf.remaining() > 0 => {
                     held.left.store(true, Ordering::Relaxed);
                     Poll::Ready(Ok(()))
@@ -325,8 +339,8 @@ impl AsyncWrite for PromptStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.with(|held| {
-            let mut went = match held.backlog.poll_drain(&mut held.stream, cx) {
-                Poll::Ready(Ok(())) => Pin::new(&mut held.stream).poll_flush(cx),
+            let mut went = match held.backlog.poll_drain(&mut held.socket, cx) {
+                Poll::Ready(Ok(())) => Pin::new(&mut held.socket).poll_flush(cx),
                 stuck => stuck,
             };
             if went.is_pending() && held.backlog.runs_ahead() {
@@ -347,9 +361,9 @@ impl AsyncWrite for PromptStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.with(|held| {
-            let Held { backlog, stream, .. } = held;
-            ready!(backlog.poll_end(stream, cx));
-            Pin::new(&mut held.stream).poll_shutdown(cx)
+            let Held { backlog, socket, .. } = held;
+            ready!(backlog.poll_end(socket, cx));
+            Pin::new(&mut held.socket).poll_shutdown(cx)
         })
     }
 
@@ -369,7 +383,7 @@ impl AsyncWrite for PromptStream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.with(|held| held.stream.is_write_vectored())
+        self.with(|held| held.socket.is_write_vectored())
     }
 }
 
@@ -382,17 +396,17 @@ impl Shutdown for PromptStream {
 
 impl UniqueID for PromptStream {
     fn id(&self) -> UniqueIDType {
-        self.with(|held| held.stream.id())
+        self.with(|held| held.socket.stream().id())
     }
 }
 
 impl Ssl for PromptStream {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.with(|held| held.stream.get_ssl_digest())
+        self.with(|held| held.socket.stream().get_ssl_digest())
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.with(|held| held.stream.selected_alpn_proto())
+        self.with(|held| held.socket.stream().selected_alpn_proto())
     }
 }
 
@@ -401,18 +415,18 @@ impl Peek for PromptStream {}
 
 impl GetTimingDigest for PromptStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.with(|held| held.stream.get_timing_digest())
+        self.with(|held| held.socket.stream().get_timing_digest())
     }
 }
 
 impl GetProxyDigest for PromptStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.with(|held| held.stream.get_proxy_digest())
+        self.with(|held| held.socket.stream().get_proxy_digest())
     }
 }
 
 impl GetSocketDigest for PromptStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.with(|held| held.stream.get_socket_digest())
+        self.with(|held| held.socket.stream().get_socket_digest())
     }
 }

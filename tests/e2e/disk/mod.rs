@@ -9,6 +9,7 @@ mod invalidation;
 mod parts;
 mod reading;
 mod restart;
+mod sending;
 mod tiers;
 mod writing;
 

@@ -2,6 +2,7 @@
 //!
 //! * [`open`]: a hit opens the file once and, if it is small, reads it once
 //! * [`read`]: ranges of the body, each byte checked before it is handed out
+//! * [`piece`]: what was read, sent by the system from its own copy
 //! * [`write`]: a whole entry in one call, or a body as it comes, under `tmp/` until it is renamed into its place
 //! * [`renew`]: a new head for an old body
 //!
@@ -10,6 +11,7 @@
 
 mod buffers;
 pub mod open;
+pub mod piece;
 pub mod read;
 pub mod renew;
 pub mod write;
