@@ -26,6 +26,7 @@
 pub mod admin;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod decide;
 pub mod explain;
@@ -37,6 +38,7 @@ pub mod policy;
 pub mod proxy;
 pub mod purge;
 pub mod reload;
+pub mod remote;
 pub mod semantics;
 pub mod store;
 pub mod telemetry;

@@ -2,9 +2,10 @@
 
 use super::serve::unusable_certificates;
 use super::{ConfigArg, ExitStatus, Format, Printer, Unusable, load};
-use crate::config::{Config, Policies};
+use crate::config::{Config, Policies, RedisTier};
 use crate::policy::PolicySet;
 use crate::proxy::upstream::Upstream;
+use crate::remote::{Advice, Redis};
 use crate::store::disk::probe::probe;
 use clap::Args;
 use serde_json::{Value, json};
@@ -83,7 +84,8 @@ fn unusable(config: &Config) -> impl Iterator<Item = (String, Value)> {
     let origins = config.origins.values().filter_map(|origin| Upstream::new(origin.clone()).err());
     let disk = config.cache.disk.iter().filter_map(|disk| probe(&disk.path).err());
     let disk = disk.map(|message| format!("cache.disk.path: {message}"));
-    origins.chain(unusable_certificates(&config.server)).chain(disk).map(|message| {
+    let redis = config.cache.redis.iter().filter_map(|redis| unreachable(redis).err());
+    origins.chain(unusable_certificates(&config.server)).chain(disk).chain(redis).map(|message| {
         let file = config.file.display().to_string();
         (format!("{file}: {message}"), json!({"file": file, "line": null, "message": message}))
     })
@@ -91,4 +93,13 @@ fn unusable(config: &Config) -> impl Iterator<Item = (String, Value)> {
 
 fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// Says why Redis cannot be reached.
+fn unreachable(redis: &RedisTier) -> Result<(), String> {
+    let tried = Redis::new(redis).map_err(|e| format!("cache.redis: {e}"))?.try_once();
+    tried.map_err(|why| {
+        let Advice { key, message } = Advice::on(redis, &why);
+        format!("{key}: {message}")
+    })
 }

@@ -1,5 +1,6 @@
 //! `cache`: the tiers, and one fill per key.
 
+use super::shared::RedisTier;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ pub struct Cache {
     pub memory: Option<MemoryTier>,
     /// The disk tier. Default: off.
     pub disk: Option<DiskTier>,
+    /// The tier that nodes share. Default: off.
+    pub redis: Option<RedisTier>,
     /// One fill per key.
     pub lock: Lock,
     /// Most variants kept for one key. Default 64.
@@ -67,13 +70,14 @@ pub struct Lock {
     pub age: Duration,
     /// Most requests that wait for one fill; more are answered 503. Default 10000.
     pub max_waiters: usize,
-    /// Share fills between nodes; needs the Redis tier.
+    /// Whether nodes fetch a key one at a time, through Redis. Default: where the Redis tier is on, since what it keeps for all of
+    /// them need not be fetched twice.
     pub cluster: bool,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Cache { memory: Some(MemoryTier::default()), disk: None, lock: Lock::default(), max_variants: 64 }
+        Cache { memory: Some(MemoryTier::default()), disk: None, redis: None, lock: Lock::default(), max_variants: 64 }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 
 use super::units::format_size;
-use super::{Config, Server, TlsListener};
+use super::{Config, RedisTier, Server, TlsListener};
 
 impl Config {
     /// What differs in `new` and stays as it is until the process restarts, one sentence each. Everything else (buckets,
@@ -35,6 +35,19 @@ impl Config {
             }
             (old, new) => changes.compare("cache.disk", on_or_off(old.is_some()), on_or_off(new.is_some())),
         }
+        // The connection is made for as long as the process lives.
+        match (&self.cache.redis, &new.cache.redis) {
+            (Some(old), Some(new)) => {
+                // Secrets stay out of the log.
+                if (&old.servers, &old.topology) != (&new.servers, &new.topology) {
+                    let how = |redis: &RedisTier| redis.to_string();
+                    changes.note("cache.redis.url", &how(old), &how(new));
+                }
+                changes.compare("cache.redis.tls", &redis_tls(old), &redis_tls(new));
+                changes.compare("cache.redis.prefix", &old.prefix, &new.prefix);
+            }
+            (old, new) => changes.compare("cache.redis", on_or_off(old.is_some()), on_or_off(new.is_some())),
+        }
         changes.compare("log.format", &word(&self.log.format), &word(&new.log.format));
         changes.0
     }
@@ -45,9 +58,25 @@ struct Changes(Vec<String>);
 impl Changes {
     fn compare(&mut self, key: &str, old: &str, new: &str) {
         if old != new {
+            self.note(key, old, new);
+        }
+    }
+
+    fn note(&mut self, key: &str, old: &str, new: &str) {
+        if old == new {
+            // A password, which is not shown.
+            self.0.push(format!("`{key}` stays as it was until a restart"));
+        } else {
             self.0.push(format!("`{key}` stays `{old}` until a restart; the file now says `{new}`"));
         }
     }
+}
+
+fn redis_tls(redis: &RedisTier) -> String {
+    let Some(tls) = &redis.tls else { return "none".to_owned() };
+    let ca = tls.ca.as_ref().map(|ca| ca.display().to_string());
+    let identity = tls.identity.as_ref().map(|(cert, key)| format!("{} and {}", cert.display(), key.display()));
+    joined(ca.into_iter().chain(identity).collect())
 }
 
 fn on_or_off(on: bool) -> &'static str {

@@ -12,6 +12,7 @@ mod load;
 mod problem;
 mod reader;
 pub mod routes;
+mod shared;
 pub mod units;
 mod value;
 mod yaml;
@@ -24,6 +25,7 @@ pub use expand::Env;
 pub use load::{Loaded, known_keys};
 pub use problem::{Position, Problem};
 pub use routes::Routes;
+pub use shared::{RedisLogin, RedisServer, RedisTier, RedisTls, RedisTopology};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

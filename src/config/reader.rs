@@ -225,15 +225,6 @@ impl<'a> Section<'a> {
         None
     }
 
-    /// A section that this version can read and not serve. It is no part of a survey.
-    pub(super) fn unavailable(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'a>)) {
-        if self.place.reader.survey {
-            self.asked.push(key);
-        } else {
-            self.optional(key, read);
-        }
-    }
-
     /// A word (`off`, `env`, …) or a section.
     pub(super) fn word_or_section<T>(
         &mut self,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::shared;
 use crate::config::reader::Section;
 use crate::config::value::Value;
 use crate::config::{Cache, DiskTier, Lock, MemoryTier, OnError, Policies, PolicyLimits, WriteMode};
@@ -44,11 +45,12 @@ pub(super) fn cache(s: &mut Section<'_>, policies: &Path) -> Cache {
     let (memory, capacity_of_memory) = s.section("memory", |s| (memory(s), s.place_of("capacity")));
     let disk_given = s.has("disk");
     let disk = s.optional("disk", |s| disk(s, policies)).flatten();
-    if memory.is_none() && disk.is_none() {
+    let redis = s.optional("redis", shared::redis).flatten();
+    let nothing_in_redis = redis.as_ref().is_none_or(|redis| redis.max_object == 0);
+    if memory.is_none() && disk.is_none() && nothing_in_redis {
         let hint = if disk_given { "give one of them a capacity" } else { "give the memory tier a capacity" };
         capacity_of_memory.warn("every tier is off, so nothing is stored", hint);
     }
-    s.unavailable("redis", redis);
     let defaults = Cache::default();
     let lock = defaults.lock;
     let lock = s.section("lock", |s| Lock {
@@ -58,17 +60,16 @@ pub(super) fn cache(s: &mut Section<'_>, policies: &Path) -> Cache {
         cluster: s
             .get("cluster", |value| {
                 let cluster = value.boolean()?;
-                if cluster {
-                    value
-                        .place
-                        .problem("fills are shared between nodes through Redis, which is not set up", "write `false`");
+                if cluster && redis.is_none() {
+                    let hint = "write `false`, or set up `cache.redis`";
+                    value.place.problem("nodes agree on who fetches through Redis, which is not set up", hint);
                 }
                 Some(cluster)
             })
-            .unwrap_or(false),
+            .unwrap_or(redis.is_some()),
     });
     let max_variants = s.get("max_variants", |value| value.whole(1..=1_000_000)).unwrap_or(defaults.max_variants);
-    Cache { memory, disk, lock, max_variants }
+    Cache { memory, disk, redis, lock, max_variants }
 }
 
 fn memory(s: &mut Section<'_>) -> Option<MemoryTier> {
@@ -137,23 +138,6 @@ fn write_mode(value: &Value<'_>) -> Option<WriteMode> {
     value.word(&[("through", WriteMode::Through), ("behind", WriteMode::Behind)])
 }
 
-fn narrow(number: usize) -> u32 {
+pub(super) fn narrow(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-/// `cache.redis`: its keys are checked, so that a file written for a version that has the tier gets a whole answer.
-fn redis(s: &mut Section<'_>) {
-    s.place.problem("this version has no Redis tier", "remove the section");
-    s.require("url", "\"redis://127.0.0.1:6379\"", |value| {
-        let url = value.text()?;
-        let known = ["redis://", "rediss://", "redis+unix://", "unix://"].iter().any(|scheme| url.starts_with(scheme));
-        if !known {
-            // The value may hold a password, so it is not repeated.
-            value.place.problem("is not the address of a Redis server", "write one such as `redis://127.0.0.1:6379`");
-        }
-        Some(())
-    });
-    s.get("prefix", |value| value.text_or_empty());
-    s.get("max_object", |value| value.size());
-    s.get("timeout", |value| value.positive_duration());
 }

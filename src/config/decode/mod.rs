@@ -7,6 +7,7 @@ mod buckets;
 mod cache;
 mod origins;
 mod server;
+mod shared;
 
 pub(super) use self::cache::policies;
 

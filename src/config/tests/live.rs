@@ -88,3 +88,36 @@ fn the_other_settings_of_a_disk_tier_apply_at_once() {
         "capacity: 1GiB, max_object: 1MiB, promote_after: 0, promote_rate: 9, write: behind, timeout: 5s, min_free: 0";
     assert_eq!(changes(&disk("/a", "capacity: 1GiB"), &disk("/a", new)), [""; 0]);
 }
+
+/// A Redis tier with these settings.
+fn redis(keys: &str) -> String {
+    format!("cache: {{ redis: {{ {keys} }} }}\n")
+}
+
+#[test]
+fn how_redis_is_reached_waits_for_a_restart() {
+    let old = redis("url: \"redis://a\"");
+    let new = redis(
+        "url: \"rediss://b:1\", cluster: true, prefix: \"x:\", tls: { ca: ca.pem, cert: cert.pem, key: key.pem }",
+    );
+    let found: Vec<String> = changes(&old, &new);
+    assert_eq!(
+        found[0],
+        "`cache.redis.url` stays `redis://a:6379` until a restart; the file now says `rediss://b:1 (a cluster)`"
+    );
+    assert!(found[1].starts_with("`cache.redis.tls` stays `none` until a restart"), "{found:?}");
+    assert_eq!(found[2], "`cache.redis.prefix` stays `tidegate:` until a restart; the file now says `x:`");
+    assert_eq!(changes("", &old), ["`cache.redis` stays `off` until a restart; the file now says `on`"]);
+}
+
+#[test]
+fn a_changed_password_of_redis_is_noticed_and_not_shown() {
+    let found = changes(&redis("url: \"redis://:old@a\""), &redis("url: \"redis://:new@a\""));
+    assert_eq!(found, ["`cache.redis.url` stays as it was until a restart"]);
+}
+
+#[test]
+fn the_other_settings_of_redis_apply_at_once() {
+    let new = redis("url: \"redis://a\", max_object: 1MiB, timeout: 1s, promote_after: 3");
+    assert_eq!(changes(&redis("url: \"redis://a\""), &new), [""; 0]);
+}

@@ -46,7 +46,7 @@ log: { level: loud }
 }
 
 #[test]
-fn a_file_for_a_version_with_redis_is_right_but_for_it() {
+fn a_file_with_everything_in_it_is_right() {
     let text = r#"
 server:
   listen: ["0.0.0.0:8080"]
@@ -75,13 +75,7 @@ buckets:
   media: { match: { hosts: ["img.example.com"], path: "/" }, origin: media, policy: static.lua }
   api:   { match: { hosts: ["*.example.com"], path: "/api/" }, origin: api, policy: api.lua }
 "#;
-    assert_eq!(
-        problems_of(text),
-        [
-            "19:3: cache.redis: this version has no Redis tier; remove the section",
-            "20:63: cache.lock.cluster: fills are shared between nodes through Redis, which is not set up; write `false`",
-        ]
-    );
+    assert_eq!(problems_of(text), [""; 0]);
 }
 
 #[test]
@@ -440,15 +434,93 @@ fn a_disk_tier_needs_a_directory_of_its_own() {
 }
 
 #[test]
-fn a_tier_that_this_version_lacks_is_checked_and_refused() {
+fn the_address_of_redis_is_one_without_repeating_what_may_be_a_password() {
+    let what = "is not the address of a Redis server; write one such as `redis://user:password@127.0.0.1:6379/0`, \
+                `rediss://…` for TLS, `unix:///run/redis.sock`, or `off`; characters of a password that mean something in a URL \
+                are written as `%40`";
+    for url in ["http://a", "a:6379", "redis://", "redis://u:p/w@a", "redis://a:x", "redis://a/b", "unix://a"] {
+        let found = problems(&format!("cache: {{ redis: {{ url: \"{url}\" }} }}\n"));
+        assert_eq!(found, [format!("1:24: cache.redis.url: {what}")], "{url}");
+    }
     assert_eq!(
-        problems("cache:\n  redis: { url: \"http://a\", timeout: 50ms }\n  lock: { cluster: true }\n"),
+        problems("cache: { redis: {} }\n"),
+        ["1:10: cache.redis.url: is missing; add `url: \"redis://127.0.0.1:6379\"`"]
+    );
+}
+
+#[test]
+fn addresses_of_redis_that_do_not_go_together_say_why() {
+    let redis = |keys: &str| problems(&format!("cache: {{ redis: {{ {keys} }} }}\n"));
+    let alike = "1:24: cache.redis.url: the addresses differ in more than host and port; give all the same scheme, login and database";
+    for other in ["rediss://b", "redis://u:p@b", "redis://b/1"] {
+        assert_eq!(redis(&format!("url: [\"redis://a\", \"{other}\"]")), [alike], "{other}");
+    }
+    let socket = "1:24: cache.redis.url: has a Unix socket among servers that name each other by host and port; write `redis://host:port`";
+    assert_eq!(redis("url: \"unix:///a\", cluster: true"), [socket]);
+    assert_eq!(redis("url: \"unix:///a\", sentinel: { master: m }"), [socket]);
+    assert_eq!(
+        redis("url: \"redis://a/1\", cluster: true"),
+        ["1:24: cache.redis.url: names a database, and a Redis Cluster has none but 0; remove the number"]
+    );
+    assert_eq!(redis("url: []"), ["1:24: cache.redis.url: is empty; name a server, such as `redis://127.0.0.1:6379`"]);
+    assert_eq!(
+        redis("cluster: true, url: \"redis://a\", sentinel: { master: m }"),
         [
-            "2:3: cache.redis: this version has no Redis tier; remove the section",
-            "2:17: cache.redis.url: is not the address of a Redis server; write one such as `redis://127.0.0.1:6379`",
-            "3:20: cache.lock.cluster: fills are shared between nodes through Redis, which is not set up; write `false`",
+            "1:28: cache.redis.cluster: a Redis Cluster has no Sentinels; keep `cluster` for a Redis Cluster, or `sentinel` for a \
+          master with replicas"
         ]
     );
+    assert_eq!(
+        redis("url: \"redis://a\", sentinel: {}"),
+        ["1:37: cache.redis.sentinel.master: is missing; add `master: mymaster`"]
+    );
+}
+
+#[test]
+fn the_other_keys_of_redis_say_what_is_wrong() {
+    let redis = |keys: &str| problems(&format!("cache: {{ redis: {{ url: \"redis://a\", {keys} }} }}\n"));
+    assert_eq!(
+        redis("prefix: \"a{b\""),
+        [
+            "1:45: cache.redis.prefix: has a brace; leave the braces out: they would decide in which slot of a cluster keys are"
+        ]
+    );
+    assert_eq!(
+        redis("max_object: 1GiB"),
+        [
+            "1:49: cache.redis.max_object: is more than is good for a server that others wait for; write `256MiB` at most"
+        ]
+    );
+    assert_eq!(redis("timeout: 0s").len(), 1);
+    let only_one = "1:37: cache.redis.tls: has only one of `cert` and `key`; give both, or none";
+    assert_eq!(redis("tls: { cert: cert.pem }"), [only_one]);
+    assert_eq!(redis("tls: { ca: nowhere.pem }").len(), 1);
+    assert_eq!(redis("prefx: a"), ["1:37: cache.redis.prefx: unknown key; did you mean `prefix`?"]);
+}
+
+#[test]
+fn nodes_agree_on_fills_through_redis_alone() {
+    assert_eq!(
+        problems("cache: { lock: { cluster: true } }\n"),
+        [
+            "1:27: cache.lock.cluster: nodes agree on who fetches through Redis, which is not set up; write `false`, or set up \
+          `cache.redis`"
+        ]
+    );
+    let off = "cache: { redis: { url: off }, lock: { cluster: true } }\n";
+    assert_eq!(problems(off).len(), 1);
+}
+
+#[test]
+fn tls_settings_without_tls_are_pointed_out() {
+    let redis = |url: &str| {
+        warnings_of(&format!("cache: {{ redis: {{ url: \"{url}\", tls: {{ ca: ca.pem }} }} }}\n{}", super::REST))
+    };
+    assert_eq!(
+        redis("redis://a"),
+        ["1:42: cache.redis.tls: is not used, as `url` does not ask for TLS; write `rediss://` in `url`"]
+    );
+    assert_eq!(redis("rediss://a"), [""; 0]);
 }
 
 #[test]

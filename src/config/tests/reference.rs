@@ -80,11 +80,12 @@ fn the_survey_of_keys_is_complete() {
         "origins.NAME.http.health.interval",
         "buckets.NAME.match.hosts",
         "cache.disk.promote_rate",
+        "cache.redis.tls.ca",
+        "cache.redis.sentinel.master",
         "log.access",
     ] {
         assert!(known.iter().any(|name| name == key), "{key} is not in {known:#?}");
     }
-    assert!(!known.iter().any(|key| key.starts_with("cache.redis")));
 }
 
 #[test]
@@ -116,6 +117,17 @@ fn the_values_of_the_disk_tier_in_the_reference_are_the_defaults_of_one_that_is_
     let disk = load(&folder, &reference).config.cache.disk.unwrap();
     let only = "cache: { disk: { path: /var/cache/tidegate, capacity: 50GiB } }\n";
     assert_eq!(Some(disk), load(&folder, &format!("{only}{REQUIRED_ONLY}")).config.cache.disk);
+}
+
+#[test]
+fn the_values_of_the_redis_tier_in_the_reference_are_the_defaults_of_one_that_is_on() {
+    let folder = Folder::new();
+    let url = "url: \"redis://127.0.0.1\"";
+    let cache = load(&folder, &REFERENCE.replace("url: off", url)).config.cache;
+    let defaults = load(&folder, &format!("cache: {{ redis: {{ {url} }} }}\n{REQUIRED_ONLY}")).config.cache;
+    assert!(cache.redis.is_some());
+    assert_eq!(cache.redis, defaults.redis);
+    assert!(defaults.lock.cluster, "what the reference says of it");
 }
 
 #[test]
