@@ -13,7 +13,7 @@ use tidegate::outcome::{BypassReason, ForwardReason, StaleReason};
 use tidegate::policy::decision::{TierName, TierSet};
 use tidegate::policy::view::EntryView;
 use tidegate::policy::{Policy, PolicySet};
-use tidegate::purge::Position;
+use tidegate::purge::{Position, Shared};
 use tidegate::semantics::freshness::Freshness;
 use tidegate::semantics::reuse::StaleLimits;
 use tidegate::semantics::storable::NotStorable;
@@ -154,7 +154,16 @@ fn respond_in(
     let verdict = asked.decide(bucket, policy);
     let headers = headers(fields);
     let seen = Position::BEGINNING;
-    let response = Response { status, headers: &headers, request_time: now(), response_time: now(), tiers, seen };
+    let response = Response {
+        status,
+        headers: &headers,
+        request_time: now(),
+        response_time: now(),
+        tiers,
+        seen,
+        shared: Shared::default(),
+        asked: 0,
+    };
     match decide::response(bucket, policy, &verdict, &asked.view(), &response).action {
         ResponseAction::Store(storing) => Ok(storing),
         ResponseAction::Pass(reason) => Err(reason),

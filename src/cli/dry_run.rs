@@ -8,7 +8,7 @@ use crate::explain::{Explanation, ResponsePart};
 use crate::outcome::BypassReason;
 use crate::policy::decision::TierSet;
 use crate::policy::{PolicySet, take_inputs};
-use crate::purge::Position;
+use crate::purge::{Position, Shared};
 use crate::semantics::fields::{ensure_date, remove_hop_by_hop};
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
@@ -165,8 +165,16 @@ fn explain(config: &Config, asked: &Asked, args: &DryRunArgs, now: SystemTime) -
     }
     let response = asked.response.as_ref().map(|(status, headers)| {
         let seen = Position::BEGINNING;
-        let response =
-            Response { status: *status, headers, request_time: now, response_time: now, tiers: &tiers, seen };
+        let response = Response {
+            status: *status,
+            headers,
+            request_time: now,
+            response_time: now,
+            tiers: &tiers,
+            seen,
+            shared: Shared::default(),
+            asked: 0,
+        };
         let policy = policy.filter(|_| verdict.error.is_none());
         decide::response(bucket, policy, &verdict, &request, &response)
     });

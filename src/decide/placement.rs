@@ -19,6 +19,7 @@ struct Rules {
 pub struct Tiers {
     memory: Option<Rules>,
     disk: Option<Rules>,
+    redis: Option<Rules>,
 }
 
 /// An entry, as far as its place goes.
@@ -63,7 +64,12 @@ impl Tiers {
             promote_after: disk.promote_after,
             promote_rate: disk.promote_rate,
         });
-        Tiers { memory, disk }
+        let redis = cache.redis.as_ref().map(|redis| Rules {
+            max_object: redis.max_object,
+            promote_after: redis.promote_after,
+            promote_rate: 0,
+        });
+        Tiers { memory, disk, redis }
     }
 
     /// These, in a process that began with others: their rules apply at once, but a tier is opened or closed by a restart
@@ -71,15 +77,19 @@ impl Tiers {
     #[must_use]
     pub fn in_place_of(self, before: &Tiers) -> Self {
         let rules = |now: Option<Rules>, before: Option<Rules>| before.map(|before| now.unwrap_or(before));
-        Tiers { memory: rules(self.memory, before.memory), disk: rules(self.disk, before.disk) }
+        Tiers {
+            memory: rules(self.memory, before.memory),
+            disk: rules(self.disk, before.disk),
+            redis: rules(self.redis, before.redis),
+        }
     }
 
     fn rules(&self, tier: TierName) -> Option<Rules> {
         match tier {
             TierName::Memory => self.memory,
             TierName::Disk => self.disk,
-            // This version has none.
-            TierName::Redis => None,
+            // Without room for any object, it is what nodes agree through, and no place for entries.
+            TierName::Redis => self.redis.filter(|rules| rules.max_object > 0),
         }
     }
 

@@ -166,3 +166,63 @@ fn a_changed_configuration_changes_the_rules_of_open_tiers_and_opens_none() {
     assert_eq!(both().in_place_of(&tiers(MEMORY)), tiers(MEMORY));
     assert_eq!(tiers(NO_MEMORY).in_place_of(&both()).on(TierSet::ALL), set(&[Memory, Disk]));
 }
+
+const REDIS: &str = "redis: { url: \"redis://a\", max_object: 8MiB }";
+
+fn all() -> Tiers {
+    tiers(&format!("{MEMORY}, {DISK}, {REDIS}"))
+}
+
+#[test]
+fn redis_keeps_what_is_not_too_long_for_it() {
+    let alone = tiers(&format!("{NO_MEMORY}, {REDIS}"));
+    for (tiers, size, expected) in [
+        (&all(), Some(MIB), &[Memory, Disk, Redis][..]),
+        (&all(), Some(8 * MIB), &[Disk, Redis]),
+        (&all(), Some(8 * MIB + 1), &[Disk]),
+        (&all(), None, &[Memory, Disk, Redis]),
+        (&alone, Some(MIB), &[Redis]),
+        (&alone, Some(8 * MIB + 1), &[]),
+    ] {
+        assert_eq!(written(tiers, TierSet::ALL, size), expected, "{tiers:?} {size:?}");
+    }
+    assert_eq!(alone.max_object(TierSet::ALL), 8 * MIB);
+}
+
+#[test]
+fn a_redis_that_nodes_only_agree_through_keeps_nothing() {
+    let tiers = tiers(&format!("{NO_MEMORY}, redis: {{ url: \"redis://a\", max_object: 0 }}"));
+    for size in [None, Some(0), Some(1)] {
+        assert_eq!(written(&tiers, TierSet::ALL, size), [], "{size:?}");
+    }
+    assert!(tiers.on(TierSet::ALL).is_empty());
+}
+
+#[test]
+fn what_is_found_in_redis_goes_to_the_uppermost_tier_that_takes_it() {
+    let promoted = |tiers: &Tiers, allowed: TierSet, size: u64, hits: u64| {
+        let found = Some(Found { tier: Redis, hits, per_minute: 0.0 });
+        placement(tiers, &Wish { tiers: allowed, size: Some(size), found }).promote_to
+    };
+    assert_eq!(promoted(&all(), TierSet::ALL, MIB, 1), Some(Memory));
+    assert_eq!(promoted(&all(), TierSet::ALL, 2 * MIB, 1), Some(Disk));
+    assert_eq!(promoted(&all(), set(&[Disk, Redis]), MIB, 1), Some(Disk));
+    assert_eq!(promoted(&all(), set(&[Redis]), MIB, 1), None);
+    let alone = tiers(&format!("{NO_MEMORY}, {REDIS}"));
+    assert_eq!(promoted(&alone, TierSet::ALL, MIB, 9), None);
+    let after = |hits: u32| tiers(&format!("{MEMORY}, redis: {{ url: \"redis://a\", promote_after: {hits} }}"));
+    assert_eq!(
+        [1, 2, 3, 4].map(|hits| promoted(&after(3), TierSet::ALL, 1, hits)),
+        [None, None, Some(Memory), Some(Memory)]
+    );
+    assert_eq!(promoted(&after(0), TierSet::ALL, 1, 99), None);
+}
+
+#[test]
+fn the_rules_of_redis_change_at_once_and_the_tier_with_a_restart() {
+    let small = tiers(&format!("{MEMORY}, redis: {{ url: \"redis://a\", max_object: 1KiB }}"));
+    let off = tiers(MEMORY);
+    assert_eq!(written(&all().in_place_of(&small), TierSet::ALL, Some(MIB)), [Memory, Redis]);
+    assert_eq!(written(&all().in_place_of(&off), TierSet::ALL, Some(MIB)), [Memory]);
+    assert_eq!(written(&off.in_place_of(&all()), TierSet::ALL, Some(MIB)), [Memory, Disk, Redis]);
+}

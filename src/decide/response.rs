@@ -4,10 +4,10 @@ use super::placement::{Tiers, Wish, placement};
 use super::{Facts, Request, RequestAction, RequestVerdict};
 use crate::config::{Bucket, OnError};
 use crate::outcome::BypassReason;
-use crate::policy::decision::{ResponseDecision, TierSet};
+use crate::policy::decision::{ResponseDecision, TierName, TierSet};
 use crate::policy::view::ResponseView;
 use crate::policy::{Policy, PolicyError};
-use crate::purge::Position;
+use crate::purge::{Position, Shared};
 use crate::semantics::cache_control::ResponseControl;
 use crate::semantics::combine::{KnownPart, asks_for_part, known_part};
 use crate::semantics::fields::content_length;
@@ -33,6 +33,10 @@ pub struct Response<'a> {
     pub tiers: &'a Tiers,
     /// The latest purge when it was asked for.
     pub seen: Position,
+    /// The same in the log of all nodes.
+    pub shared: Shared,
+    /// When Redis was asked last before it was asked for, as in [`Facts::asked`].
+    pub asked: u64,
 }
 
 /// What was decided about a response.
@@ -240,7 +244,10 @@ fn admit(
             // There is no asking whether a part is still good, as there is for the whole.
             return Err(NotStored::Rule(NotStorable::Partial));
         }
-        write_to = places(response.tiers, allowed, Some(part.range.len()))?;
+        // Redis keeps no parts. If the whole goes there alone, it is the whole that is asked for next time.
+        let shared = response.tiers.on(allowed).contains(TierName::Redis);
+        let here = places(response.tiers, allowed.without(TierName::Redis), Some(part.range.len()));
+        write_to = here.map_err(|reason| if shared { NotStored::Rule(NotStorable::Partial) } else { reason })?;
     }
     Ok(Storing {
         facts: Facts {
@@ -250,6 +257,8 @@ fn admit(
             tiers: allowed,
             resource: request.resource(bucket),
             seen: response.seen,
+            shared: response.shared,
+            asked: response.asked,
         },
         vary: wanted.vary,
         write_to,

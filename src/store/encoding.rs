@@ -20,7 +20,7 @@ use super::entry::StoredHead;
 use super::spans::Spans;
 use crate::decide::Facts;
 use crate::policy::decision::TierSet;
-use crate::purge::{Position, Resource};
+use crate::purge::{Position, Resource, Shared};
 use crate::semantics::freshness::{Freshness, LifetimeSource};
 use crate::semantics::reuse::StaleLimits;
 use bytes::Bytes;
@@ -209,7 +209,7 @@ impl Writer {
     }
 
     fn facts(&mut self, facts: &Facts) {
-        let Facts { freshness, limits, tags, tiers, resource, seen } = facts;
+        let Facts { freshness, limits, tags, tiers, resource, seen, shared: _, asked: _ } = facts;
         self.span(freshness.lifetime);
         self.u8(source_to_byte(freshness.source));
         self.span(freshness.initial_age);
@@ -413,7 +413,16 @@ impl<'a> Reader<'a> {
         let text = std::str::from_utf8(self.block("resource")?).map_err(|_| DecodeError::Invalid("resource"))?;
         let resource = Resource::from_stored(https, text);
         let seen = Position::from_bits(self.array("place among purges").map(u64::from_le_bytes)?);
-        Ok(Facts { freshness, limits, tags: tags.into(), tiers: TierSet::from_bits(tiers), resource, seen })
+        Ok(Facts {
+            freshness,
+            limits,
+            tags: tags.into(),
+            tiers: TierSet::from_bits(tiers),
+            resource,
+            seen,
+            shared: Shared::default(),
+            asked: 0,
+        })
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::purge::{Position, Resource};
+use crate::purge::{Position, Resource, Shared};
 use crate::store::spans::Span;
 use fastrand::Rng;
 use std::time::UNIX_EPOCH;
@@ -66,6 +66,8 @@ fn facts(rng: &mut Rng) -> Facts {
         tiers: TierSet::from_bits(rng.u8(0..8)),
         resource: Resource::from_stored(rng.bool(), &tag(rng)),
         seen: Position::from_bits(rng.u64(..)),
+        shared: Shared::default(),
+        asked: 0,
     }
 }
 
@@ -124,6 +126,7 @@ fn a_head_comes_back_as_it_was() {
         let decoded = decode_head(&encoded(&sample)).unwrap();
         assert_eq!((&*decoded.key, decoded.variant), (&*sample.key, sample.variant), "seed {seed}");
         assert_eq!(decoded.facts, sample.facts, "seed {seed}");
+        assert_eq!(decoded.facts.seen, sample.facts.seen, "seed {seed}");
         assert_eq!(decoded.parts, sample.parts, "seed {seed}");
         assert_eq!(decoded.head.since(), sample.head.since(), "seed {seed}");
         assert_eq!(decoded.head.variance(), sample.head.variance(), "seed {seed}");

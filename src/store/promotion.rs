@@ -1,10 +1,12 @@
-//! Entries that are asked for often come from the disk to memory, behind the requests that found them.
+//! Entries that are asked for often come from a tier to one above it: from the disk to memory, behind the requests that found them;
+//! from Redis, which gave all of it, to whichever tier of this node takes it.
 
 use super::Store;
 use super::disk::body::FileBody;
 use super::disk::volume::Stamp;
 use super::entry::{Body, Entry, EntryId};
 use super::tier::Found;
+use super::turns::Forgets;
 use crate::clock;
 use crate::decide::{Found as Popular, Wish, placement};
 use crate::policy::decision::TierName;
@@ -80,6 +82,42 @@ impl Store {
         });
     }
 
+    /// Copies an entry from Redis to the uppermost tier that takes it. `before` was taken before it was looked up.
+    pub(super) fn promote_from_redis(&'static self, id: &EntryId, found: &Found, before: Forgets) {
+        let entry = &found.entry;
+        let wish = Wish {
+            tiers: entry.facts.tiers,
+            size: Some(entry.body.len() as u64),
+            found: Some(Popular { tier: TierName::Redis, hits: u64::from(found.popularity.hits), per_minute: 0.0 }),
+        };
+        let is_fresh = entry.facts.freshness.is_fresh(clock::now());
+        let Some(tier) = placement(&self.tiers.load(), &wish).promote_to.filter(|_| is_fresh) else { return };
+        let _alone = self.combining(id).lock();
+        // Whoever stored something since, or forgot it, knows better what is to be here.
+        let is_unchanged = || self.turns.forgets(id) == before;
+        let is_here = self.memory.get(id, &entry.key).is_some() || self.disk.is_some_and(|disk| disk.holds(id));
+        if is_here || !is_unchanged() {
+            return;
+        }
+        let copy = Entry::of(entry.key.clone(), entry.head.clone(), entry.body.clone(), entry.facts.clone());
+        let copy = Arc::new(copy.with_hits(entry.hits()).with_kept(self.turns.keep(id)));
+        match (tier, self.disk) {
+            (TierName::Memory, _) => {
+                self.memory.insert(*id, copy);
+                self.memory.metrics().promotions.inc();
+                // Who forgets something notes that first.
+                if !is_unchanged() {
+                    self.memory.remove(id);
+                }
+            }
+            (TierName::Disk, Some(disk)) => {
+                disk.put(*id, copy, None, is_unchanged);
+                disk.metrics().promotions.inc();
+            }
+            (TierName::Disk | TierName::Redis, _) => {}
+        }
+    }
+
     /// Puts a copy into memory, unless the entry was changed since: whoever did that knows better what is to be there.
     fn put_in_memory(&self, id: EntryId, entry: &Entry, copy: Body, before: Option<Stamp>) {
         let _alone = self.combining(&id).lock();
@@ -116,7 +154,7 @@ async fn copy_of(body: &Body) -> Option<Body> {
 }
 
 /// All of a body.
-async fn read_all(body: &Body) -> Option<Bytes> {
+pub(super) async fn read_all(body: &Body) -> Option<Bytes> {
     let end = body.complete();
     let mut all = BytesMut::with_capacity(usize::try_from(end).ok()?);
     while (all.len() as u64) < end {
