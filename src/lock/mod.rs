@@ -3,13 +3,16 @@
 //! [`FillLock`] lets the first request for a key through to the origin and makes the others wait until its response
 //! begins; from then on they follow the fill itself ([`crate::store::fill`]). Waiting ends with a deadline for each
 //! waiter, a lock that grows too old can be taken over, and the number of waiters is bounded. [`Uncacheable`] remembers
-//! keys for which waiting is in vain, and [`Failure`]s are counted for those who wait for an origin that fails.
+//! keys for which waiting is in vain, and [`Failure`]s are counted for those who wait for an origin that fails. Where nodes
+//! share a Redis, [`Ticket`]s carry what lets one of them fill a key, and a [`StandIn`] is waited for in another's place.
 
 mod failing;
+mod lease;
 mod uncacheable;
 
 pub use failing::{Failure, MOST_LEADERS};
-
+use lease::ForAll;
+pub use lease::{Fills, Grant, StandIn, Ticket};
 pub use uncacheable::{AUTHORIZED, Uncacheable};
 
 use crate::semantics::range::Spec;
@@ -29,7 +32,7 @@ use std::time::{Duration, Instant};
 const SHARDS: usize = 64;
 
 /// Hash of the key and of the variant.
-type WholeId = (u128, Option<u128>);
+pub type WholeId = (u128, Option<u128>);
 
 /// The id of what is being filled: the whole, or a part of it.
 type LockId = (WholeId, Option<Spec>);
@@ -49,6 +52,8 @@ pub struct FillLock {
 struct Shard {
     locks: HashMap<LockId, LockStub>,
     failing: Failing,
+    /// What was granted to this node and nobody has taken yet.
+    granted: HashMap<WholeId, Arc<dyn Grant>>,
 }
 
 thread_local! {
@@ -126,12 +131,67 @@ impl FillLock {
         self.shards.get((primary as usize ^ variant.unwrap_or(0) as usize) % SHARDS)
     }
 
-    fn permit(&self, id: LockId, stale_writer: bool) -> (WritePermit, LockStub) {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let mut extensions = Extensions::new();
-        extensions.insert(PermitId(NEXT.fetch_add(1, Ordering::Relaxed), id));
-        WritePermit::new(self.age(), stale_writer, extensions)
+    /// As [`FillLock::note_failure`], of another node.
+    pub fn note_failure_elsewhere(&self, id: WholeId, failure: Failure) {
+        if let Some(shard) = self.shard(id) {
+            shard.lock().failing.note(id, failure);
+        }
     }
+
+    fn lock_for(&self, key: &CacheKey, id: LockId, stale_writer: bool, never_waits: bool, age: Duration) -> Locked {
+        let ticket = Ticket::of(key);
+        let Some(shard) = self.shard(id.0) else { return Locked::Write(permit(id, stale_writer, age, ticket, None).0) };
+        let Shard { locks, granted, .. } = &mut *shard.lock();
+        let mut inherited = None;
+        if let Some(stub) = locks.get(&id) {
+            if !is_given_up(stub) {
+                if never_waits || waiters_of(stub) < self.max_waiters.load(Ordering::Relaxed) {
+                    if let Some(ticket) = ticket {
+                        ticket.follow(stub);
+                    }
+                    return Locked::Read(stub.read_lock());
+                }
+                TURNED_AWAY.set(Some(id.0));
+                return Locked::Write(permit(id, stale_writer, age, None, None).0);
+            }
+            inherited = ticket.and_then(|_| lease::granted(stub.extensions()));
+        }
+        if let Some(ticket) = ticket {
+            // A part is not shared with other nodes.
+            let parked = if id.1.is_none() { granted.remove(&id.0) } else { None };
+            ticket.give(parked.or(inherited));
+        }
+        let (permit, stub) = permit(id, stale_writer, age, ticket, key.extensions.get::<ForAll>());
+        if locks.insert(id, stub).is_none() {
+            self.held.fetch_add(1, Ordering::Relaxed);
+        }
+        Locked::Write(permit)
+    }
+}
+
+fn permit(
+    id: LockId,
+    stale_writer: bool,
+    age: Duration,
+    ticket: Option<&Ticket>,
+    for_all: Option<&ForAll>,
+) -> (WritePermit, LockStub) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut extensions = Extensions::new();
+    extensions.insert(PermitId(NEXT.fetch_add(1, Ordering::Relaxed), id));
+    if let Some(ticket) = ticket {
+        ticket.mark(&mut extensions);
+    }
+    if let Some(for_all) = for_all {
+        extensions.insert(for_all.clone());
+    }
+    WritePermit::new(age, stale_writer, extensions)
+}
+
+/// Whether the next who asks may take it over.
+fn is_given_up(stub: &LockStub) -> bool {
+    matches!(stub.0.lock_status(), LockStatus::Dangling | LockStatus::AgeTimeout)
+        || stub.0.lock_start.elapsed() >= stub.0.age_timeout
 }
 
 fn whole_id(key: &CacheKey) -> WholeId {
@@ -154,32 +214,22 @@ impl CacheKeyLock for FillLock {
         // What an earlier request left there is not about this one.
         TURNED_AWAY.set(None);
         let never_waits = SERVED_STALE.take() && stale_writer;
-        let Some(shard) = self.shard(id.0) else { return Locked::Write(self.permit(id, stale_writer).0) };
-        let locks = &mut shard.lock().locks;
-        if let Some(stub) = locks.get(&id) {
-            let given_up = matches!(stub.0.lock_status(), LockStatus::Dangling | LockStatus::AgeTimeout);
-            let expired = stub.0.lock_start.elapsed() >= stub.0.age_timeout;
-            if !given_up && !expired {
-                if never_waits || waiters_of(stub) < self.max_waiters.load(Ordering::Relaxed) {
-                    return Locked::Read(stub.read_lock());
-                }
-                TURNED_AWAY.set(Some(id.0));
-                return Locked::Write(self.permit(id, stale_writer).0);
-            }
-        }
-        let (permit, stub) = self.permit(id, stale_writer);
-        if locks.insert(id, stub).is_none() {
-            self.held.fetch_add(1, Ordering::Relaxed);
-        }
-        Locked::Write(permit)
+        self.lock_for(key, id, stale_writer, never_waits, self.age())
     }
 
-    fn release(&self, _key: &CacheKey, mut permit: WritePermit, reason: LockStatus) {
+    fn release(&self, key: &CacheKey, mut permit: WritePermit, reason: LockStatus) {
+        // What was granted goes on with the fill, if there is one.
+        if matches!(reason, LockStatus::TransientError | LockStatus::GiveUp | LockStatus::Dangling) {
+            let grant = Ticket::of(key).and_then(Ticket::take).or_else(|| lease::granted(permit.extensions()));
+            if let Some(grant) = grant {
+                grant.released(reason);
+            }
+        }
         // The permit knows what it is for: a key does not say whether it was about a part.
         if let Some(&PermitId(number, id)) = permit.extensions().get::<PermitId>()
             && let Some(shard) = self.shard(id.0)
         {
-            let Shard { locks, failing } = &mut *shard.lock();
+            let Shard { locks, failing, .. } = &mut *shard.lock();
             let mine = Some(&PermitId(number, id));
             if let Some(stub) = locks.get(&id).filter(|stub| stub.extensions().get::<PermitId>() == mine) {
                 // Known before they are woken.

@@ -1,12 +1,17 @@
 //! The store as Pingora's cache sees it.
 
 use super::Store;
+use super::cluster::{Fetches, Leased};
 use super::combining::Brought;
 use super::entry::{Entry, EntryId, StoredHead};
 use super::fill::{BeforeWaiting, Fill, FillReader, Filled, Room};
+use super::lookup::{Asked, Selects};
+use super::redis::Outcome;
 use super::stored::{StoredHit, out_of_range};
-use super::tiered::{Asked, same};
+use super::tiered::same;
+use crate::clock;
 use crate::decide::Facts;
+use crate::lock::Ticket;
 use crate::purge::Position;
 use crate::semantics::fields::content_length;
 use crate::semantics::range::Spec;
@@ -52,11 +57,19 @@ fn facts_of(meta: &CacheMeta) -> Result<Arc<Facts>> {
 }
 
 impl Store {
+    /// Waits until a lease of ours is out of the way of what is stored without one.
+    async fn given_back(&self, id: &EntryId) {
+        if let Some(cluster) = self.cluster() {
+            cluster.given_back(id).await;
+        }
+    }
+
     /// Whether anything is stored, or on its way, under the key, whatever the variant.
     pub fn holds(&self, key: &CacheKey) -> bool {
         let id = EntryId { variant: None, ..id_of(key) };
         self.memory.get(&id, key.primary_key()).is_some()
             || self.disk.is_some_and(|disk| disk.holds(&id))
+            || self.redis.is_some_and(|redis| redis.holds(&id))
             || self.joinable_fill(&id, key.primary_key(), part_of(key), came(key)).is_some()
     }
 
@@ -83,17 +96,41 @@ impl Store {
 #[derive(Debug, Clone)]
 pub struct Updates(pub Arc<Facts>);
 
+/// How often a lookup looks again because something came while it asked Redis.
+const MOST_LOOKS: u32 = 5;
+
 #[async_trait]
 impl Storage for Store {
     async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
-        let id = id_of(key);
-        let part = part_of(key);
-        if let Some(fill) = self.joinable_fill(&id, key.primary_key(), part, came(key))
-            && (part.is_none() || self.at_hand(&id, key.primary_key(), part).await.is_none())
-        {
-            return Ok(Some((fill.head.to_meta(&fill.facts), Box::new(FillHit::new(fill.reader(false))))));
-        }
-        let found = self.lookup_tiers(&id, key.primary_key(), key.extensions.get::<Asked>()).await;
+        let (id, part) = (id_of(key), part_of(key));
+        let fetches = match Ticket::of(key) {
+            Some(ticket) if !ticket.wants_grant() => Fetches::Behind,
+            Some(_) if part.is_none() => Fetches::ForAll,
+            _ => Fetches::Alone,
+        };
+        let mut looks = 1;
+        let found = loop {
+            if let Some(fill) = self.joinable_fill(&id, key.primary_key(), part, came(key))
+                && (part.is_none() || self.at_hand(&id, key.primary_key(), part).await.is_none())
+            {
+                return Ok(Some((fill.head.to_meta(&fill.facts), Box::new(FillHit::new(fill.reader(false))))));
+            }
+            let changed = || self.cluster().map(|_| self.turns.changed(&id));
+            let before = changed();
+            let asked = key.extensions.get::<Asked>();
+            let selects = key.extensions.get::<Selects>();
+            let looked = self.lookup_tiers(&id, key.primary_key(), asked, selects, fetches).await;
+            // Whoever goes to the origin now is to be the only one: from here to the lock nothing is waited for.
+            let is_overtaken = || {
+                changed() != before
+                    || self.joinable_fill(&id, key.primary_key(), part, came(key)).is_some()
+                    || looked.is_fetched && self.cluster().is_some_and(|cluster| !cluster.is_fetched(&id))
+            };
+            if looks >= MOST_LOOKS || !looked.is_old || !is_overtaken() {
+                break looked.found;
+            }
+            looks += 1;
+        };
         Ok(found.map(|(tier, found)| {
             let facts = self.facts_in_force(&found.entry);
             let meta = found.entry.head.to_meta(&facts);
@@ -124,10 +161,19 @@ impl Storage for Store {
         let (head, facts) = (Arc::new(StoredHead::of(meta)), facts_of(meta)?);
         let expected = content_length(meta.headers());
         let limits = self.limits_of(id, &facts);
+        let is_shared = head.filling().is_none() && is_of_use_to_waiters(&facts) && self.is_shared(&facts, expected);
         let fill = Fill::new(key.primary_key().into(), head, facts, expected, limits);
         let fill = self.begin(id, fill);
         let tag = tag_of(&fill);
-        Ok(Box::new(FillWriter { store: self, key: key.clone(), id, fill, tag, ended: false }))
+        let lease = Leased::of(key, &id);
+        if let Some(lease) = &lease {
+            lease.fills(&fill);
+        }
+        let mut writer = FillWriter { store: self, key: key.clone(), id, fill, tag, received: 0, lease, ended: false };
+        if !is_shared {
+            writer.is_not_shared();
+        }
+        Ok(Box::new(writer))
     }
 
     async fn purge(
@@ -142,14 +188,30 @@ impl Storage for Store {
 
     async fn update_meta(&'static self, key: &CacheKey, meta: &CacheMeta, _trace: &SpanHandle) -> Result<bool> {
         let id = id_of(key);
+        let lease = Leased::of(key, &id);
         let before = self.turns.forgets(&id);
-        let Some(entry) = self.peek(&id, key.primary_key()).await else { return Ok(false) };
+        // Redis need not be asked for what it has given with the lease, which it takes back if anything happens to that.
+        let known = lease.as_ref().and_then(|lease| lease.known(key.primary_key()));
+        let found = match self.peek_here(&id, key.primary_key()).await {
+            None if known.is_some() => known.and_then(|known| self.unless_purged(&id, known)),
+            None => self.peek(&id, key.primary_key()).await,
+            found => found,
+        };
+        let Some(entry) = found else { return Ok(false) };
         let is_meant = meta.extensions().get::<Updates>().is_some_and(|Updates(facts)| same(facts, &entry.facts));
         if !is_meant {
             return Ok(false);
         }
         let renewed = entry.with_head(Arc::new(StoredHead::of(meta)), facts_of(meta)?);
-        self.keep_renewed(id, renewed, entry.facts.clone(), &|| self.turns.forgets(&id) == before);
+        let lease = match lease {
+            Some(lease) if !is_of_use_to_waiters(&renewed.facts) => {
+                lease.end(Outcome::Unshared);
+                self.given_back(&id).await;
+                None
+            }
+            lease => lease,
+        };
+        self.keep_renewed(id, renewed, entry.facts.clone(), lease, &|| self.turns.forgets(&id) == before);
         Ok(true)
     }
 
@@ -160,6 +222,11 @@ impl Storage for Store {
     fn as_any(&self) -> &(dyn Any + Send + Sync + 'static) {
         self
     }
+}
+
+/// Whether nodes that wait for it can do with it. What is stale at once would have each of them ask the origin, one after another.
+fn is_of_use_to_waiters(facts: &Facts) -> bool {
+    facts.freshness.is_fresh(clock::now()) || !facts.freshness.window_while_revalidate().is_zero()
 }
 
 /// Tells the fills of one key apart, so that a request reads the one that it writes.
@@ -264,6 +331,10 @@ struct FillWriter {
     id: EntryId,
     fill: Arc<Fill>,
     tag: [u8; 8],
+    /// Bytes of the body so far.
+    received: u64,
+    /// What makes this the only fill of all nodes.
+    lease: Option<Arc<Leased>>,
     ended: bool,
 }
 
@@ -275,6 +346,13 @@ impl FillWriter {
                 self.store.uncacheable.mark_uncacheable(&self.key, NoCacheReason::ResponseTooLarge);
             }
             self.store.end(&self.id, &self.fill);
+        }
+    }
+
+    /// Lets those go who wait on other nodes: they will not find it in Redis.
+    fn is_not_shared(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.end(Outcome::Unshared);
         }
     }
 
@@ -292,11 +370,21 @@ impl FillWriter {
 #[async_trait]
 impl HandleMiss for FillWriter {
     async fn write_body(&mut self, data: Bytes, _eof: bool) -> Result<()> {
+        self.received += data.len() as u64;
+        if self.lease.is_some() && !self.store.is_shared(&self.fill.facts, Some(self.received)) {
+            self.is_not_shared();
+        }
         let written = self.fill.write(data).await;
+        if self.lease.is_some() && self.fill.has_overflowed() {
+            self.is_not_shared();
+        }
         written.map_err(|e| Error::because(ErrorType::WriteError, "filling the cache", e))
     }
 
     async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
+        if self.lease.is_none() {
+            self.store.given_back(&self.id).await;
+        }
         let size = match self.fill.filled() {
             // Who waits for it is to have it; who comes later would not want it.
             Ok(Filled::Whole(_)) if self.store.is_dead(&self.fill) => {
@@ -315,12 +403,12 @@ impl HandleMiss for FillWriter {
                 } else {
                     let (key, head) = (self.fill.key.clone(), self.fill.head.clone());
                     let entry = Entry::new(key, head, body, self.fill.facts.clone());
-                    self.store.keep(self.id, entry, &|| self.fill.is_current());
+                    self.store.keep(self.id, entry, self.lease.take(), &|| self.fill.is_current());
                 }
                 size
             }
             Ok(Filled::Spooled { spool, length }) => {
-                self.store.keep_spooled(&self.id, &self.fill, spool).await;
+                self.store.keep_spooled(&self.id, &self.fill, spool, self.lease.take()).await;
                 usize::try_from(length).unwrap_or(usize::MAX)
             }
             Ok(Filled::TooLarge) => 0,
@@ -339,6 +427,9 @@ impl HandleMiss for FillWriter {
 
 impl Drop for FillWriter {
     fn drop(&mut self) {
+        if let Some(lease) = self.lease.take().filter(|_| !self.ended) {
+            lease.end(Outcome::Failed);
+        }
         self.fill.break_off();
         self.end();
     }

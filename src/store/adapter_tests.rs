@@ -19,7 +19,7 @@ fn store() -> &'static Store {
         lock: crate::config::Lock { wait: Duration::from_secs(600), ..Default::default() },
         ..Default::default()
     };
-    Box::leak(Box::new(Store::new(&cache, None, uncacheable)))
+    Box::leak(Box::new(Store::new(&cache, None, None, uncacheable)))
 }
 
 fn span() -> SpanHandle {
@@ -195,6 +195,19 @@ async fn a_new_head_replaces_the_old_one_and_keeps_body_and_hits() {
     assert_eq!(hit.as_any().downcast_ref::<StoredHit>().unwrap().entry().hits(), 1);
     assert_eq!(rest(&mut hit).await.unwrap(), BODY);
     assert!(!store.update_meta(&key("/b"), &meta(None, "2"), &span()).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_was_purged_before_an_entry_was_found_does_not_make_it_another_one() {
+    let store = store();
+    keep(store, "/a").await;
+    let hit = find(store, "/a").await.unwrap().1;
+    let facts = hit.as_any().downcast_ref::<StoredHit>().unwrap().entry().facts.clone();
+    let mut confirmed = meta(Some(BODY.len()), "2");
+    let found_elsewhere = Facts { seen: Position::from_bits(facts.seen.to_bits() + 1), ..(*facts).clone() };
+    confirmed.extensions_mut().insert(Updates(Arc::new(found_elsewhere)));
+    assert!(store.update_meta(&key("/a"), &confirmed, &span()).await.unwrap());
+    assert_eq!(find(store, "/a").await.unwrap().0.headers()["x-version"], "2");
 }
 
 #[tokio::test]

@@ -57,7 +57,8 @@ impl Store {
     /// The entry that has the part and is fresh, although more is on its way: what is here need not be waited for.
     pub(super) async fn at_hand(&'static self, id: &EntryId, key: &[u8], part: Option<Spec>) -> Option<Arc<Entry>> {
         let part = part?;
-        let entry = self.peek(id, key).await?;
+        // Parts are here only.
+        let entry = self.peek_here(id, key).await?;
         let parts = entry.body.incomplete()?;
         let range = part.within(parts.complete())?;
         (parts.covers(range) && !self.facts_in_force(&entry).freshness.ttl(clock::now()).is_zero()).then_some(entry)
@@ -166,7 +167,7 @@ impl Store {
             (None, Brought::InFile(written)) if written.is_all_of(&entry.body) => Ready::File(written),
             _ => Ready::Nothing,
         };
-        self.keep_alone(id, entry, ready, &|| fill.is_current());
+        self.keep_alone(id, entry, ready, None, &|| fill.is_current());
     }
 }
 

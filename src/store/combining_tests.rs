@@ -40,7 +40,7 @@ impl Disk {
         tier.start().unwrap();
         let cache = config::Cache { memory: None, disk: Some(settings), ..config::Cache::default() };
         let uncacheable = Box::leak(Box::new(Uncacheable::new(NotStored::is_passing)));
-        let store = Box::leak(Box::new(Store::new(&cache, Some(tier), uncacheable)));
+        let store = Box::leak(Box::new(Store::new(&cache, Some(tier), None, uncacheable)));
         Disk { store, tier, _folder: folder }
     }
 

@@ -3,6 +3,7 @@
 
 use super::Store;
 use super::entry::{Entry, EntryId, StoredHead};
+use super::turns::Moment;
 use crate::decide::Facts;
 use crate::key::PrimaryKey;
 use crate::semantics::fields::content_length;
@@ -41,6 +42,8 @@ pub struct Aside {
     expected: Option<u64>,
     body: BytesMut,
     outdated: Arc<AtomicBool>,
+    /// When anything was stored under that id last.
+    changed: Moment,
 }
 
 impl Store {
@@ -52,9 +55,11 @@ impl Store {
         }
         let outdated = Arc::new(AtomicBool::new(false));
         self.asides.0.lock().push((key.hash(), outdated.clone()));
+        let id = EntryId { primary: key.hash(), variant: None };
         Some(Aside {
             store: self,
-            id: EntryId { primary: key.hash(), variant: None },
+            id,
+            changed: self.turns.changed(&id),
             key: key.as_bytes().into(),
             head: Arc::new(head),
             facts: Arc::new(facts),
@@ -89,11 +94,11 @@ impl Store {
     }
 
     /// Puts a new head on an entry, unless another one took its place.
-    pub fn renew(&self, id: EntryId, entry: &Arc<Entry>, head: StoredHead, facts: Facts) {
+    pub fn renew(&'static self, id: EntryId, entry: &Arc<Entry>, head: StoredHead, facts: Facts) {
         let before = self.turns.forgets(&id);
         if self.has(&id, &entry.key, &entry.facts) {
             let renewed = entry.with_head(Arc::new(head), Arc::new(facts));
-            self.keep_renewed(id, renewed, entry.facts.clone(), &|| self.turns.forgets(&id) == before);
+            self.keep_renewed(id, renewed, entry.facts.clone(), None, &|| self.turns.forgets(&id) == before);
         }
     }
 
@@ -118,12 +123,14 @@ impl Aside {
         if self.expected.is_some_and(|expected| expected != self.body.len() as u64) {
             return;
         }
-        if self.store.memory.get(&self.id, &self.key).is_some() || self.store.disk.is_some_and(|d| d.holds(&self.id)) {
+        let (store, id) = (self.store, &self.id);
+        let is_here = store.memory.get(id, &self.key).is_some() || store.disk.is_some_and(|disk| disk.holds(id));
+        if is_here || store.turns.changed(id) != self.changed {
             return;
         }
         let body = BytesMut::from(&self.body[..]).freeze();
         let entry = Entry::new(std::mem::take(&mut self.key), self.head.clone(), body, self.facts.clone());
-        self.store.keep(self.id, entry, &|| !self.outdated.load(Ordering::Acquire));
+        self.store.keep(self.id, entry, None, &|| !self.outdated.load(Ordering::Acquire));
     }
 }
 

@@ -174,6 +174,11 @@ impl Fill {
         self.progress.with(|state| !state.outdated)
     }
 
+    /// Whether it is too large to be kept, or what it was written to has failed.
+    pub fn has_overflowed(&self) -> bool {
+        self.progress.with(|state| state.overflowed)
+    }
+
     /// Bytes that the head promises.
     pub fn expected(&self) -> Option<u64> {
         self.expected

@@ -1,44 +1,53 @@
 //! Where responses are kept, and how they get in and out.
 //!
 //! [`Store`] is what Pingora's cache talks to. A lookup finds, in this order, a fill under way that can still be joined
-//! and a complete entry, in memory or on disk; a miss begins a fill that others can join from its first byte.
+//! and a complete entry, in memory, on disk or in Redis; a miss begins a fill that others can join from its first byte.
 //!
 //! * [`entry`]: what is stored, and [`encoding`]: its head as bytes
 //! * [`fill`]: a response on its way
 //! * [`partial`]: parts of a response, [`spans`]: which they are, [`combining`]: how they become the whole
-//! * [`tier`]: what tiers have in common, [`memory`] and [`disk`]: the tiers, [`breaker`]: whether to ask one
+//! * [`tier`]: what tiers have in common, [`memory`], [`disk`] and [`redis`]: the tiers, [`breaker`]: whether to ask one
+//! * [`cluster`]: one fill per key in all nodes that share a Redis
+//! * [`lookup`]: what a request finds
 //! * [`tiered`]: the tiers together, [`promotion`]: from the lower ones to memory, [`turns`]: what overtakes what
-//! * `purged`: what is compared with the log of purges
+//! * `purged`: what is compared with the log of purges, `sweep`: the room of what is dead
 //! * [`direct`]: entries that come or change beside the framework's cache
 //! * [`adapter`]: all of it as Pingora's `Storage`, `HandleHit` and `HandleMiss`
 
 pub mod adapter;
 pub mod breaker;
+pub mod cluster;
 pub mod combining;
 pub mod direct;
 pub mod disk;
 pub mod encoding;
 pub mod entry;
 pub mod fill;
+pub mod lookup;
 pub mod memory;
 pub mod partial;
 pub mod promotion;
 mod purged;
+pub mod redis;
 pub mod spans;
 pub mod stored;
+mod sweep;
 pub mod tier;
 pub mod tiered;
 pub mod turns;
 
+use self::redis::RedisTier;
 use crate::clock;
 use crate::config;
 use crate::decide::Tiers;
 use crate::key::PrimaryKey;
-use crate::lock::Uncacheable;
+use crate::lock::{FillLock, Uncacheable};
 use crate::policy::decision::{TierName, TierSet};
 use crate::purge::{Position, Purges};
+use crate::remote::Redis;
 use crate::semantics::range::Spec;
 use arc_swap::ArcSwap;
+use cluster::Cluster;
 use disk::DiskTier;
 use entry::EntryId;
 use fill::{Fill, FillLimits, STALLED};
@@ -68,6 +77,9 @@ const HELD: u64 = 256 << 10;
 pub struct Store {
     memory: MemoryTier,
     disk: Option<&'static DiskTier>,
+    redis: Option<&'static RedisTier>,
+    /// What is agreed on with the nodes that share it.
+    cluster: Option<&'static Cluster>,
     variants: Variants,
     purges: Arc<Purges>,
     turns: Arc<Turns>,
@@ -87,6 +99,7 @@ pub struct Store {
     asides: direct::Asides,
     /// Held while what is stored is read, combined with a part, and stored again.
     combining: Box<[Mutex<()>]>,
+    sweeping: sweep::Sweeping,
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -95,17 +108,26 @@ fn millis(duration: Duration) -> u64 {
 
 impl Store {
     /// An empty store. The disk tier, if there is one, is opened by whoever made it.
-    pub fn new(cache: &config::Cache, disk: Option<&'static DiskTier>, uncacheable: &'static Uncacheable) -> Self {
+    pub fn new(
+        cache: &config::Cache,
+        disk: Option<&'static DiskTier>,
+        redis: Option<&'static Redis>,
+        uncacheable: &'static Uncacheable,
+    ) -> Self {
         let tiers = Tiers::of(cache);
         let turns = Arc::<Turns>::default();
         let let_go = tiered::let_go(disk, turns.clone());
+        let purges = disk.map_or_else(|| Arc::new(Purges::new(clock::now(), false)), |disk| disk.purges().clone());
+        let redis = redis.zip(cache.redis.as_ref());
         Store {
             memory: MemoryTier::new(cache.memory.map_or(0, |memory| memory.capacity), let_go),
             disk,
             turns,
             promoting: promotion::Promoting::default(),
             variants: Variants::new(cache.max_variants),
-            purges: disk.map_or_else(|| Arc::new(Purges::new(clock::now(), false)), |disk| disk.purges().clone()),
+            cluster: None,
+            redis: redis.map(|(redis, settings)| RedisTier::new(redis, settings, purges.clone())),
+            purges,
             tiers: ArcSwap::from_pointee(tiers),
             fills: RwLock::default(),
             filling: AtomicUsize::new(0),
@@ -113,8 +135,16 @@ impl Store {
             stalled_after: AtomicU64::new(millis(cache.lock.wait)),
             uncacheable,
             asides: direct::Asides::default(),
+            sweeping: sweep::Sweeping::default(),
             combining: (0..COMBINING).map(|_| Mutex::default()).collect(),
         }
+    }
+
+    /// The same, which fills what others lock through `lock` in turns with the nodes that share its Redis.
+    #[must_use]
+    pub fn with_lock(self, lock: &'static FillLock, settings: &config::Lock) -> Self {
+        let cluster = self.redis.map(|redis| Cluster::new(redis, lock, self.purges.clone(), settings));
+        Store { cluster, ..self }
     }
 
     /// Changes what can change while it runs, for what comes from now on.
@@ -123,6 +153,12 @@ impl Store {
         self.stalled_after.store(millis(cache.lock.wait), Ordering::Relaxed);
         self.variants.set_most(cache.max_variants);
         if let Some((tier, settings)) = self.disk.zip(cache.disk.as_ref()) {
+            tier.set_limits(settings);
+        }
+        if let Some(cluster) = self.cluster {
+            cluster.set_limits(&cache.lock);
+        }
+        if let Some((tier, settings)) = self.redis.zip(cache.redis.as_ref()) {
             tier.set_limits(settings);
         }
     }
@@ -142,17 +178,39 @@ impl Store {
         self.disk
     }
 
+    /// The Redis tier, if there is one.
+    pub fn redis(&self) -> Option<&'static RedisTier> {
+        self.redis
+    }
+
+    /// What is agreed on with other nodes, if there is a Redis to do that.
+    pub fn cluster(&self) -> Option<&'static Cluster> {
+        self.cluster
+    }
+
     /// What a fill may take that is to be kept in these tiers.
     fn limits(&self, tiers: TierSet) -> FillLimits {
         let rules = self.tiers.load();
+        // What goes to Redis goes from memory.
+        let redis = if tiers.contains(TierName::Redis) { TierSet::NONE.with(TierName::Redis) } else { TierSet::NONE };
+        let in_memory = redis.with(TierName::Memory);
         FillLimits {
             max_object: rules.max_object(tiers),
-            hold: rules.max_object(TierSet::NONE.with(TierName::Memory)).max(HELD),
-            max_in_flight: if self.memory.capacity() > 0 { self.memory.capacity() } else { IN_FLIGHT },
+            hold: rules.max_object(in_memory).max(HELD),
+            max_in_flight: self.most_in_flight(rules.max_object(redis)),
             in_flight: self.in_flight.clone(),
             patience: PATIENCE,
             disk_patience: STALLED,
             spool: None,
+        }
+    }
+
+    /// Bytes that all fills may hold together, where a body of so many bytes goes to Redis from memory.
+    fn most_in_flight(&self, for_redis: u64) -> u64 {
+        match self.memory.capacity() {
+            0 => IN_FLIGHT.max(for_redis),
+            capacity if for_redis > 0 => capacity.max(IN_FLIGHT).max(for_redis),
+            capacity => capacity,
         }
     }
 

@@ -1,36 +1,25 @@
-//! The tiers together: lookups in order, entries to where they belong, and nothing older left in any of them.
+//! The tiers together: entries to where they belong, and nothing older left in any of them.
 //!
 //! Where an entry goes is asked of [`placement`]. What a tier does not keep of an entry that is stored, it forgets: what it
 //! has is older.
 
 use super::Store;
+use super::cluster::Leased;
 use super::combining::Brought;
 use super::disk::DiskTier;
-use super::disk::index::popularity::Popularity;
 use super::disk::parts::WrittenPart;
 use super::disk::spool::DiskSpool;
 use super::entry::{Entry, EntryId};
 use super::fill::{Fill, FillLimits, Spool, SpoolSource};
 use super::memory::LetGo;
-use super::tier::{Found, Lookup, TierState, TierStatus, WriteResult};
+use super::redis::{Outcome, PutAs, RedisTier};
+use super::tier::{TierState, TierStatus, WriteResult};
 use super::turns::Turns;
 use crate::decide::{Facts, Placement, Wish, placement};
+use crate::key::PrimaryKey;
 use crate::policy::decision::{TierName, TierSet};
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// What a request learns about the tiers that it asked, through its cache key.
-#[derive(Debug, Clone, Default)]
-pub struct Asked(Arc<AtomicBool>);
-
-impl Asked {
-    /// The tier that could not say whether it has the entry.
-    pub fn unavailable(&self) -> Option<TierName> {
-        // Only one of the tiers can be.
-        self.0.load(Ordering::Relaxed).then_some(TierName::Disk)
-    }
-}
 
 /// Opens files for the fill of one entry.
 #[derive(Debug)]
@@ -56,6 +45,16 @@ pub(super) enum Ready {
     File(WrittenPart),
 }
 
+impl Ready {
+    /// The facts of the entry that only gets a new head.
+    fn replaces(&self) -> Option<Arc<Facts>> {
+        match self {
+            Ready::Body(facts) => Some(facts.clone()),
+            Ready::Nothing | Ready::File(_) => None,
+        }
+    }
+}
+
 /// What the memory tier does with an entry that has to make room.
 pub(super) fn let_go(disk: Option<&'static DiskTier>, turns: Arc<Turns>) -> LetGo {
     Box::new(move |id, entry| {
@@ -73,66 +72,20 @@ pub(super) fn let_go(disk: Option<&'static DiskTier>, turns: Arc<Turns>) -> LetG
 }
 
 impl Store {
-    /// The entry of that id, in whichever tier is first. Counts the lookups.
-    pub(super) async fn lookup_tiers(
-        &'static self,
-        id: &EntryId,
-        key: &[u8],
-        asked: Option<&Asked>,
-    ) -> Option<(TierName, Found)> {
-        let timed = self.memory.metrics().time_now_and_then();
-        let in_memory = self.memory.get(id, key);
-        drop(timed);
-        if let Some(entry) = in_memory {
-            let Some(entry) = self.unless_purged(id, entry) else {
-                self.memory.metrics().miss.inc();
-                return None;
-            };
-            self.memory.metrics().hit.inc();
-            return Some((TierName::Memory, Found { entry, popularity: Popularity::NONE, body: None }));
-        }
-        self.memory.metrics().miss.inc();
-        let disk = self.disk?;
-        let before = disk.stamp(id);
-        match disk.lookup(id, key).await {
-            Lookup::Hit(found) => {
-                self.unless_purged(id, found.entry.clone())?;
-                self.promote(id, &found, before);
-                Some((TierName::Disk, found))
-            }
-            Lookup::Miss => None,
-            Lookup::Unavailable => {
-                if let Some(asked) = asked {
-                    asked.0.store(true, Ordering::Relaxed);
-                }
-                None
-            }
-        }
-    }
-
-    /// The entry of that id, in whichever tier is first, for something else than a request.
-    pub(super) async fn peek(&'static self, id: &EntryId, key: &[u8]) -> Option<Arc<Entry>> {
-        let found = match self.memory.get(id, key) {
-            Some(entry) => entry,
-            None => self.disk?.peek(id, key).await?,
-        };
-        self.unless_purged(id, found)
-    }
-
-    /// Whether an entry with these facts is what is stored, as far as is known without looking at the disk.
-    pub(super) fn has(&self, id: &EntryId, key: &[u8], facts: &Arc<Facts>) -> bool {
-        let is_same = |entry: Arc<Entry>| same(&entry.facts, facts);
-        match (self.memory.get(id, key), self.disk) {
-            (Some(entry), _) => is_same(entry),
-            (None, None) => false,
-            // What was found a moment ago and is not open any more is most likely there still; another one is told from it
-            // where that matters, by `turns` or the volume's stamps.
-            (None, Some(disk)) => disk.at_hand(id, key).map_or_else(|| disk.holds(id), is_same),
-        }
-    }
-
     /// Forgets what is stored under an id, in every tier.
     pub(super) fn remove(&self, id: &EntryId) -> bool {
+        let was_here = self.remove_here(id);
+        if let Some(redis) = self.redis {
+            redis.remove(id);
+        }
+        if let Some(cluster) = self.cluster {
+            cluster.forget(id);
+        }
+        was_here
+    }
+
+    /// Forgets what is stored under an id in the tiers of this node.
+    pub(super) fn remove_here(&self, id: &EntryId) -> bool {
         self.turns.forget(id);
         let was_on_disk = self.disk.is_some_and(|disk| {
             let held = disk.holds(id);
@@ -161,44 +114,78 @@ impl Store {
                 metrics: disk.metrics(),
             }
         });
-        [memory].into_iter().chain(disk).collect()
+        [memory].into_iter().chain(disk).chain(self.redis.map(RedisTier::status)).collect()
     }
 
     /// Whether any of these tiers takes something now.
     pub fn accepts(&self, tiers: TierSet) -> bool {
         let disk = tiers.contains(TierName::Disk) && self.disk.is_some_and(DiskTier::accepts_writes);
-        disk || tiers.contains(TierName::Memory)
+        let redis = tiers.contains(TierName::Redis) && self.redis.is_some_and(|redis| redis.redis().is_up());
+        disk || redis || tiers.contains(TierName::Memory)
     }
 
     /// Finishes what is being written, and keeps nothing any more that would outlive the process.
     pub fn close(&self) {
+        self.sweeping.end();
+        if let Some(redis) = self.redis {
+            redis.close();
+        }
         if let Some(disk) = self.disk {
             disk.close();
         }
     }
 
-    /// Waits, for a moment at most, until what was forgotten is so on disk as well, and stays so if the process dies.
-    pub async fn settled(&self) {
-        if let Some(disk) = self.disk {
-            disk.settled().await;
-        }
+    /// Waits, for a moment at most, until what was forgotten under these keys is so on disk and in Redis as well, and stays so if the process dies.
+    pub async fn settled(&self, keys: &[PrimaryKey]) {
+        let on_disk = async {
+            if let Some(disk) = self.disk {
+                disk.settled().await;
+            }
+        };
+        let in_redis = async {
+            if let Some(redis) = self.redis {
+                let ids = keys.iter().map(|key| EntryId { primary: key.hash(), variant: None }).collect::<Vec<_>>();
+                redis.settled(&ids).await;
+            }
+        };
+        futures::join!(on_disk, in_redis);
     }
 
     /// Keeps an entry wherever it belongs, unless it is not wanted any more: that is asked again once it has its place, so that
     /// whoever forgets it before that is seen, and whoever does later finds it.
-    pub(super) fn keep(&self, id: EntryId, entry: Entry, is_wanted: &dyn Fn() -> bool) {
+    pub(super) fn keep(
+        &'static self,
+        id: EntryId,
+        entry: Entry,
+        lease: Option<Arc<Leased>>,
+        is_wanted: &dyn Fn() -> bool,
+    ) {
         let _alone = self.combining(&id).lock();
-        self.keep_alone(id, entry, Ready::Nothing, is_wanted);
+        self.keep_alone(id, entry, Ready::Nothing, lease, is_wanted);
     }
 
     /// Keeps an entry whose head is new, and whose body is that of the entry with these facts.
-    pub(super) fn keep_renewed(&self, id: EntryId, entry: Entry, replaces: Arc<Facts>, is_wanted: &dyn Fn() -> bool) {
+    pub(super) fn keep_renewed(
+        &'static self,
+        id: EntryId,
+        entry: Entry,
+        replaces: Arc<Facts>,
+        lease: Option<Arc<Leased>>,
+        is_wanted: &dyn Fn() -> bool,
+    ) {
         let _alone = self.combining(&id).lock();
-        self.keep_alone(id, entry, Ready::Body(replaces), is_wanted);
+        self.keep_alone(id, entry, Ready::Body(replaces), lease, is_wanted);
     }
 
     /// As [`Store::keep`], by whoever has the lock.
-    pub(super) fn keep_alone(&self, id: EntryId, entry: Entry, ready: Ready, is_wanted: &dyn Fn() -> bool) {
+    pub(super) fn keep_alone(
+        &'static self,
+        id: EntryId,
+        entry: Entry,
+        ready: Ready,
+        lease: Option<Arc<Leased>>,
+        is_wanted: &dyn Fn() -> bool,
+    ) {
         if !is_wanted()
             || !self.variants.admit(&id, |given_up| {
                 self.remove(&given_up);
@@ -207,7 +194,25 @@ impl Store {
             return;
         }
         let place = self.place(&entry);
+        let replaces = ready.replaces();
         let entry = Arc::new(entry.with_kept(self.turns.keep(&id)));
+        self.keep_in_redis(id, &entry, &place, replaces, lease);
+        if !self.keep_here(&id, &entry, &place, ready, is_wanted)
+            && let Some(redis) = self.redis
+        {
+            redis.remove(&id);
+        }
+    }
+
+    /// Keeps an entry in the tiers of this node. Says whether it is wanted after all.
+    pub(super) fn keep_here(
+        &self,
+        &id: &EntryId,
+        entry: &Arc<Entry>,
+        place: &Placement,
+        ready: Ready,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> bool {
         let in_memory = place.write_to.contains(TierName::Memory) && !entry.body.is_in_file();
         if let Some(disk) = self.disk {
             let goes_there = place.write_to.contains(TierName::Disk) && (!in_memory || disk.writes_through());
@@ -219,10 +224,61 @@ impl Store {
             }
         }
         if in_memory {
-            self.memory.insert(id, entry);
+            self.memory.insert(id, entry.clone());
         }
-        if !in_memory || !is_wanted() {
+        let is_wanted = is_wanted();
+        if !in_memory || !is_wanted {
             self.memory.remove(&id);
+        }
+        is_wanted
+    }
+
+    /// Keeps an entry in Redis, or else sees that nothing older is there. The lease of its fill ends with that.
+    fn keep_in_redis(
+        &'static self,
+        id: EntryId,
+        entry: &Arc<Entry>,
+        place: &Placement,
+        replaces: Option<Arc<Facts>>,
+        lease: Option<Arc<Leased>>,
+    ) {
+        // What nodes have of a response in parts is their own.
+        let is_whole = entry.body.incomplete().is_none();
+        let Some(redis) = self.redis.filter(|redis| is_whole && redis.keeps_entries()) else { return };
+        let grounds = PutAs::asked_at(entry.facts.asked);
+        // Of parts that were kept on disk it is not known what was purged on other nodes since they came.
+        let is_comparable = entry.facts.shared.epoch == self.purges.shared().latest().epoch;
+        if !is_comparable || !place.write_to.contains(TierName::Redis) {
+            if let Some(lease) = lease {
+                lease.end(if is_comparable { Outcome::Unshared } else { Outcome::Dropped });
+            }
+            return redis.give_way(&id, grounds);
+        }
+        // Whoever waits for a fill of ours is served this.
+        let lease = lease.or_else(|| self.cluster?.lease_of(&id));
+        let grounds = lease.as_ref().map_or(grounds, |lease| lease.to_store());
+        // Renewed until then.
+        let facts = entry.facts.clone();
+        let key = entry.key.clone();
+        let done = move |result| {
+            let Some(lease) = lease else { return };
+            lease.was_used();
+            if result == WriteResult::Outdated {
+                // Another node has fetched it since, or it was changed. Done apart: this may run where the entry is being kept.
+                drop(redis.redis().spawn(async move { self.remove_outdated(&id, &key, &facts) }));
+            }
+        };
+        match replaces {
+            Some(replaces) => redis.put_renewed(id, entry.clone(), replaces, grounds, done),
+            None => redis.put(id, entry.clone(), grounds, || true, done),
+        }
+    }
+
+    /// Forgets here what turned out not to be the latest that nodes have fetched.
+    fn remove_outdated(&self, id: &EntryId, key: &[u8], facts: &Arc<Facts>) {
+        let _alone = self.combining(id).lock();
+        if self.has_here(id, key, facts) == Some(true) {
+            self.remove_here(id);
         }
     }
 
@@ -234,7 +290,13 @@ impl Store {
     }
 
     /// Keeps what a fill has written to disk.
-    pub(super) async fn keep_spooled(&'static self, id: &EntryId, fill: &Arc<Fill>, spool: Arc<dyn Spool>) {
+    pub(super) async fn keep_spooled(
+        &'static self,
+        id: &EntryId,
+        fill: &Arc<Fill>,
+        spool: Arc<dyn Spool>,
+        lease: Option<Arc<Leased>>,
+    ) {
         let spool: Arc<dyn Any + Send + Sync> = spool;
         let Ok(spool) = spool.downcast::<DiskSpool>() else { return };
         if let Some(filling) = fill.head.filling().copied() {
@@ -251,9 +313,32 @@ impl Store {
         let stored = spool.seal(fill).await == WriteResult::Stored;
         // Whether it is there now or not: what memory has is older.
         self.memory.remove(id);
-        if !stored && let Some(disk) = self.disk {
+        let Some(disk) = self.disk else { return };
+        if !stored {
             disk.remove(id);
         }
+        let entry = if stored { disk.peek(id, &fill.key).await } else { None };
+        match entry {
+            // Too large for memory, or for what all fills may hold there together, and not for Redis.
+            Some(entry) => {
+                // On disk it is not kept what nodes have in common.
+                let facts = fill.facts.clone();
+                let entry = Entry::of(entry.key.clone(), entry.head.clone(), entry.body.clone(), facts);
+                let place = self.place(&entry);
+                self.keep_in_redis(*id, &Arc::new(entry), &place, None, lease);
+            }
+            None => {
+                if let Some(redis) = self.redis {
+                    redis.give_way(id, PutAs::asked_at(fill.facts.asked));
+                }
+            }
+        }
+    }
+
+    /// Whether Redis keeps what was decided about so, as far as its length is known.
+    pub(super) fn is_shared(&self, facts: &Facts, size: Option<u64>) -> bool {
+        let wish = Wish { tiers: facts.tiers, size, found: None };
+        placement(&self.tiers.load(), &wish).write_to.contains(TierName::Redis)
     }
 
     pub(super) fn place(&self, entry: &Entry) -> Placement {

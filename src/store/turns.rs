@@ -65,6 +65,11 @@ impl Turns {
         now
     }
 
+    /// When something of a group was kept or forgotten last.
+    pub fn changed(&self, id: &EntryId) -> Moment {
+        Moment(self.of(id).changed.load(Ordering::SeqCst))
+    }
+
     /// To be taken before an entry is looked at, and compared once it is put somewhere.
     pub fn forgets(&self, id: &EntryId) -> Forgets {
         Forgets(self.of(id).forgets.load(Ordering::SeqCst))
@@ -99,7 +104,7 @@ mod tests {
     fn an_entry_is_overtaken_by_what_comes_after_it_alone() {
         let turns = Turns::default();
         let kept = turns.keep(&ID);
-        assert!(!turns.overtook(&ID, kept));
+        assert!(!turns.overtook(&ID, kept) && turns.changed(&ID) == kept);
         turns.forget(&OTHER);
         assert!(!turns.overtook(&ID, kept));
         turns.forget(&ID);
