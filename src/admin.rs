@@ -2,6 +2,7 @@
 
 mod purge;
 
+use crate::cluster::members::NodeStatus;
 use crate::outcome::CACHE_NAME;
 use crate::proxy::Gate;
 use crate::store::tier::TierStatus;
@@ -102,6 +103,9 @@ impl Admin {
     fn metrics(&self) -> Response<Vec<u8>> {
         let store = self.gate.store;
         let metrics = metrics();
+        if let Some(cluster) = self.gate.cluster {
+            cluster.show();
+        }
         for tier in store.tiers() {
             tier.metrics.items.set(signed(tier.items));
             tier.metrics.bytes.set(signed(tier.bytes));
@@ -136,13 +140,15 @@ impl Admin {
             });
             buckets.insert(site.bucket.name.to_string(), counted);
         }
+        let nodes: Vec<Value> =
+            self.gate.cluster.iter().flat_map(|cluster| cluster.nodes()).map(|seen| node(&seen)).collect();
         let tiers: Map<String, Value> = self.gate.store.tiers().into_iter().map(told).collect();
         json!({
             "uptime": self.started.elapsed().as_secs(),
             "requests": total,
             "buckets": buckets,
             "tiers": tiers,
-            "nodes": [],
+            "nodes": nodes,
         })
     }
 }
@@ -163,6 +169,17 @@ fn told(tier: TierStatus<'_>) -> (String, Value) {
         "evictions": metrics.evictions(),
     });
     (tier.name.as_str().to_owned(), value)
+}
+
+/// What is known of a node.
+fn node(node: &NodeStatus) -> Value {
+    json!({
+        "name": node.name,
+        "instance": node.instance,
+        "self": node.is_self,
+        "applied": node.applied.to_string(),
+        "seen_seconds_ago": (node.seen.as_secs_f64() * 1000.0).round() / 1000.0,
+    })
 }
 
 fn signed(count: u64) -> i64 {

@@ -85,7 +85,7 @@ impl PrimaryKey {
     }
 
     fn seal(framed: Vec<u8>) -> Self {
-        let hash = xxhash_rust::xxh3::xxh3_128(&framed);
+        let hash = hash_of(&framed);
         PrimaryKey { framed, hash }
     }
 
@@ -118,6 +118,11 @@ impl fmt::Debug for PrimaryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x} {:?}", self.hash, self.to_strings())
     }
+}
+
+/// The hash of a full key.
+pub fn hash_of(key: &[u8]) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(key)
 }
 
 /// The bucket in a full key; nothing if that is none.

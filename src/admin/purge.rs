@@ -27,7 +27,7 @@ impl Admin {
         match purged {
             Ok(purged) => {
                 let body = purged.to_json().to_string() + "\n";
-                answer(StatusCode::OK, "application/json", body.into_bytes())
+                answer(purged.status(), "application/json", body.into_bytes())
             }
             Err(e) => problem(e.status(), &e.to_string()),
         }

@@ -105,6 +105,9 @@ fn text(told: &Value, soft: bool) -> String {
     if !missing.is_empty() {
         text += &format!("not yet on {missing}\n");
     }
+    if told.get("pending").and_then(Value::as_bool) == Some(true) {
+        text += "Redis does not answer: the other nodes purge it when it does\n";
+    }
     text
 }
 
@@ -128,6 +131,15 @@ mod tests {
         let told = json!({"urls": ["a/1", "a/2"], "tags": ["t"], "soft": true, "wait": "cluster"});
         assert_eq!(body(&args), told);
         assert_eq!(body(&parse(&["--all"]).unwrap()), json!({"all": true}));
+    }
+
+    #[test]
+    fn people_read_where_it_is_in_force_and_where_not() {
+        let told = json!({"id": "1-0", "applied": ["a", "b"], "missing": ["c"], "pending": true});
+        let lines = text(&told, false);
+        assert!(lines.starts_with("purged on a, b (purge 1-0)\nnot yet on c\nRedis does not answer"), "{lines}");
+        let told = json!({"id": "1-0", "applied": ["a"], "missing": [], "pending": false});
+        assert_eq!(text(&told, true), "made stale on a (purge 1-0)\n");
     }
 
     #[test]

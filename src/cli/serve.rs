@@ -84,6 +84,16 @@ fn serve(config: Arc<Config>, level: log::LevelHandle, upgrade: bool) -> Result<
         // By now a process that handed its sockets over has let go of the directory, or will soon.
         disk.start().map_err(|e| format!("cache.disk: {e}"))?;
     }
+    gate.store.start_sweeping().map_err(|e| e.to_string())?;
+    if let Some(cluster) = gate.cluster {
+        cluster.start();
+    }
+    if let Some(redis) = gate.redis {
+        redis.start();
+    }
+    if let Some(cluster) = gate.cluster {
+        cluster.wait_for_the_log();
+    }
     let conf = server.configuration.clone();
 
     let mut proxy = http_proxy(&conf, Hooks(gate.clone()));
@@ -204,6 +214,9 @@ fn leave_when_idle(
             std::thread::sleep(LAST_BYTES);
             tracing::info!("every request is answered; leaving");
             takeover::remove_pid(pid_file);
+            if let Some(cluster) = gate.cluster {
+                cluster.leave();
+            }
             gate.store.close();
             gate.close_logs();
             std::process::exit(0);

@@ -62,7 +62,16 @@ fn stats_text(told: &Value) -> String {
         let state = [string(tier, "state"), bytes(tier, "bytes"), bytes(tier, "capacity")];
         tiers.push(row(name, state.into_iter().chain(counts.iter().map(|field| number(tier, field).to_string()))));
     }
-    for rows in [buckets, tiers] {
+    let mut nodes = vec![row("node", ["instance", "latest purge", "seen"])];
+    for node in told.get("nodes").and_then(Value::as_array).into_iter().flatten() {
+        let is_self = node.get("self").and_then(Value::as_bool) == Some(true);
+        let seen = node.get("seen_seconds_ago").and_then(Value::as_f64).unwrap_or_default();
+        let seen = if is_self { "here".to_owned() } else { format!("{seen:.1} s ago") };
+        nodes.push(row(&string(node, "name"), [string(node, "instance"), string(node, "applied"), seen]));
+    }
+    // One that shares nothing knows of no others.
+    let nodes = if nodes.len() > 1 { nodes } else { Vec::new() };
+    for rows in [buckets, tiers, nodes].into_iter().filter(|rows| !rows.is_empty()) {
         text += "\n";
         text += &table(&rows);
     }
@@ -143,6 +152,22 @@ mod tests {
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().count();
         assert_eq!(line("media"), line("bucket") + 1, "{text}");
         assert!(line("memory") >= 9, "{text}");
+        assert!(!text.contains("node"), "{text}");
+    }
+
+    #[test]
+    fn nodes_are_a_table_as_well() {
+        let told = json!({"nodes": [
+            {"name": "a", "instance": "0f", "self": true, "applied": "5-0", "seen_seconds_ago": 0.2},
+            {"name": "b", "instance": "1f", "self": false, "applied": "4-0", "seen_seconds_ago": 1.26},
+        ]});
+        let text = stats_text(&told);
+        let lines: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert!(
+            lines.contains(&"a 0f 5-0 here".to_owned()) && lines.contains(&"b 1f 4-0 1.3 s ago".to_owned()),
+            "{text}"
+        );
     }
 
     #[test]

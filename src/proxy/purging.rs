@@ -4,9 +4,10 @@ use super::Gate;
 use super::context::Context;
 use super::site::Live;
 use crate::clock;
+use crate::cluster::Told;
 use crate::key::PrimaryKey;
 use crate::outcome::{Account, BypassReason, Outcome};
-use crate::purge::order::Order;
+use crate::purge::order::{Order, Wait};
 use crate::purge::{Address, NotDurable, Position};
 use crate::store::Store;
 use crate::telemetry::metrics;
@@ -30,16 +31,27 @@ const LONGEST: Duration = Duration::from_secs(15);
 /// A purge that is in force, and will be after a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purged {
-    /// Its name, and its place in the order of all.
+    /// Its name, and its place in the order of all: that of the log, or this node's own where there is none.
     pub id: Position,
-    /// The node that it is in force on.
-    pub node: String,
+    /// The nodes that it is in force on, this one first.
+    pub applied: Vec<String>,
+    /// The nodes that live and have not said so.
+    pub missing: Vec<String>,
+    /// Redis does not answer: the other nodes are told when it does. `None` if nobody waited for that.
+    pub pending: Option<bool>,
 }
 
 impl Purged {
     /// As tools read it.
     pub fn to_json(&self) -> Value {
-        json!({"id": self.id.to_string(), "applied": [self.node], "missing": []})
+        let Purged { id, applied, missing, pending, .. } = self;
+        json!({"id": id.to_string(), "applied": applied, "missing": missing, "pending": pending})
+    }
+
+    /// 200 if it is in force wherever that was asked for, else 202.
+    pub fn status(&self) -> StatusCode {
+        let is_done = self.missing.is_empty() && self.pending != Some(true);
+        if is_done { StatusCode::OK } else { StatusCode::ACCEPTED }
     }
 }
 
@@ -67,7 +79,8 @@ impl NotPurged {
 }
 
 impl Gate {
-    /// Purges. When this returns, nothing that was purged is served to whoever asks from now on.
+    /// Purges. When this returns, nothing that was purged is served here to whoever asks from now on, nor by the other nodes that it
+    /// names.
     ///
     /// # Errors
     /// [`NotPurged`] says what is not as it was asked for.
@@ -78,29 +91,56 @@ impl Gate {
         for (kind, count) in order.counts() {
             metrics().purges.with_label_values(&[kind.as_str()]).inc_by(count as u64);
         }
-        let (store, soft, count) = (self.store, order.soft, targets.len());
+        let (store, cluster, soft, count) = (self.store, self.cluster, order.soft, targets.len());
+        let waits = order.wait != Some(Wait::Local);
         // It waits for the disk.
         let purged = tokio::task::spawn_blocking(move || {
-            let (id, mut written) = store.purges().purge(&targets, order.soft, clock::now());
+            let (id, mut written, told) = match cluster {
+                None => {
+                    let (id, written) = store.purges().purge(&targets, soft, clock::now());
+                    (id, written, None)
+                }
+                Some(cluster) => {
+                    let (issued, unwritten) = cluster.issue(&targets, soft, clock::now());
+                    // While it is written down, which may take long: after a crash it is read from the log.
+                    let told = cluster.tell(issued, waits);
+                    (unwritten.at, store.purges().write_issued(unwritten), Some(told))
+                }
+            };
             if matches!(written, Err(NotDurable::Closed)) && store.purges().wait_until_open(PATIENCE) {
                 written = Ok(());
             }
-            if !order.soft {
+            if !soft {
                 remove(store, &order, &live);
             }
-            (id, written)
+            (id, written, told)
         });
-        let (id, written) = match tokio::time::timeout(LONGEST, purged).await {
+        let (id, written, told) = match tokio::time::timeout(LONGEST, purged).await {
             Ok(Ok(purged)) => purged,
             // In force since it began; who hangs is the disk.
             Err(_) => return Err(NotPurged::NotDurable(NotDurable::Io(std::io::ErrorKind::TimedOut.into()))),
             // Nothing in there panics; if it does, nobody knows how far it came.
             Ok(Err(e)) => return Err(NotPurged::NotDurable(NotDurable::Io(std::io::Error::other(e)))),
         };
+        // Nobody else is told if there is nobody; who does not wait does not know.
+        let pending = (waits || cluster.is_none()).then_some(false);
+        let mut purged = Purged { id, applied: vec![node.clone()], missing: Vec::new(), pending };
+        if let Some(told) = told.filter(|_| waits) {
+            let Told { at, is_unsure, others } = told.await.unwrap_or_default();
+            purged.id = at.unwrap_or(id);
+            purged.pending = Some(at.is_none() || is_unsure);
+            // Of two processes of one name, both count.
+            purged.applied.retain(|name| !others.missing.contains(name));
+            let others_applied = others.applied.into_iter().filter(|name| *name != node);
+            purged.applied.extend(others_applied);
+            purged.missing = others.missing;
+        }
+        let Purged { id, missing, .. } = &purged;
         match written {
             Ok(()) => {
-                tracing::info!(%id, targets = count, soft, "purged");
-                Ok(Purged { id, node })
+                let missing = missing.join(", ");
+                tracing::info!(%id, targets = count, soft, missing, "purged");
+                Ok(purged)
             }
             Err(error) => {
                 tracing::error!(%id, targets = count, soft, %error, "purged, but not written down");
@@ -115,7 +155,7 @@ impl Gate {
         let url = Address { https: None, host: ctx.target.host.clone(), path_and_query: path.to_owned() };
         let purged = self.purge(Order { urls: vec![url], ..Order::default() }).await;
         let (status, kind, body) = match &purged {
-            Ok(purged) => (StatusCode::OK, "application/json", purged.to_json()),
+            Ok(purged) => (purged.status(), "application/json", purged.to_json()),
             Err(e) => {
                 let (status, detail) = (e.status(), e.to_string());
                 let title = status.canonical_reason().unwrap_or("Error");

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Most purges of things other than everything. Each takes about 64 bytes of memory and 37 of the file.
-pub const MOST: usize = 100_000;
+pub const MOST: usize = 110_000;
 
 /// When the latest purges of one thing were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,26 +99,31 @@ pub struct Index {
 impl Index {
     /// Adds a purge. `true`: there were too many, and the oldest were folded.
     pub fn add(&mut self, target: Target, times: Times) -> bool {
-        if target.kind == Kind::All {
-            self.all.merge(times);
-            self.forget_covered();
-            return false;
-        }
-        if times.is_covered_by(self.all) {
-            return false;
-        }
-        let Target { kind, length, digest } = target;
-        if let Some(mark) = self.marks.get_mut(&digest) {
-            mark.times.merge(times);
-            return false;
-        }
-        self.marks.insert(digest, Mark { kind, length, times });
-        *self.count(kind, length) += 1;
+        self.add_unbounded(target, times);
         let folds = self.marks.len() > MOST;
         if folds {
             self.fold();
         }
         folds
+    }
+
+    /// The same without a bound, for what has one elsewhere.
+    pub fn add_unbounded(&mut self, target: Target, times: Times) {
+        if target.kind == Kind::All {
+            self.all.merge(times);
+            self.forget_covered();
+            return;
+        }
+        if times.is_covered_by(self.all) {
+            return;
+        }
+        let Target { kind, length, digest } = target;
+        if let Some(mark) = self.marks.get_mut(&digest) {
+            mark.times.merge(times);
+            return;
+        }
+        self.marks.insert(digest, Mark { kind, length, times });
+        *self.count(kind, length) += 1;
     }
 
     /// Purges of other things than everything.

@@ -8,28 +8,39 @@
 //! * [`resource`]: what entries are about, and URLs in the same spelling
 //! * [`target`]: what a purge names
 //! * [`index`]: every purge that may still matter
-//! * [`journal`]: the same on disk
+//! * [`journal`]: the same on disk, in [`frame`]s
+//! * [`shared`]: the purges of all nodes, [`following`]: how they come to be in force here
+//! * [`record`]: a purge as nodes tell it each other, [`outbox`]: what is still to be told
 //! * [`order`]: a purge as the admin API takes it
 
+pub mod following;
+pub mod frame;
 pub mod index;
 pub mod journal;
 pub mod order;
+pub mod outbox;
 pub mod position;
+pub mod record;
 pub mod resource;
+pub mod shared;
 pub mod target;
 
+pub use following::{Received, Unwritten};
 pub use index::Subject;
 pub use position::Position;
+pub use record::{Record, RecordId};
 pub use resource::{Address, Resource};
+pub use shared::{Shared, SharedLog};
 pub use target::{Kind, Target};
 
 use index::{Index, Times};
-use journal::Journal;
+use journal::{Journal, Note, Snapshot};
+use outbox::Outbox;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// The latest purges, of which more is known than the index keeps: so many of them, with so many targets together.
@@ -65,7 +76,11 @@ enum Store {
     NotNeeded,
     /// What is stored is not within reach.
     Closed,
-    Open(Journal),
+    Open {
+        journal: Journal,
+        /// Nothing was stored there before this process.
+        is_new: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -95,6 +110,13 @@ pub struct Purges {
     /// Held while it is written, and before the others, which never are: no request waits for the disk.
     store: Mutex<Store>,
     opened: Condvar,
+    shared: SharedLog,
+    /// All of the log of all nodes was known once, and is in force. Changed by who holds `store`.
+    is_settled: AtomicBool,
+    /// What other nodes are to be told. Held for a moment, after `store`, and before what is shared.
+    outbox: Mutex<Outbox>,
+    /// Hard purges so far that name what only a search finds.
+    to_search: AtomicU64,
 }
 
 impl Purges {
@@ -108,7 +130,16 @@ impl Purges {
             history: Mutex::new(History { recent: VecDeque::new(), targets: 0, known_since: latest }),
             store: Mutex::new(if outlives { Store::Closed } else { Store::NotNeeded }),
             opened: Condvar::new(),
+            shared: SharedLog::default(),
+            is_settled: AtomicBool::new(false),
+            outbox: Mutex::default(),
+            to_search: AtomicU64::new(0),
         }
+    }
+
+    /// The purges of all nodes.
+    pub fn shared(&self) -> &SharedLog {
+        &self.shared
     }
 
     /// The latest purge, for those who are about to ask the origin.
@@ -149,35 +180,69 @@ impl Purges {
     /// # Errors
     /// It is in force in any case; [`NotDurable`] says why it may not be after a restart.
     pub fn purge(&self, targets: &[Target], soft: bool, now: SystemTime) -> (Position, Result<(), NotDurable>) {
-        let times;
-        let at;
-        {
-            // One after another, and before anything waits for the disk.
-            let mut history = self.history.lock();
-            at = self.latest().next(now);
-            times = Times::of(at, soft);
-            let mut index = self.index.write();
-            let folded = targets.iter().filter(|target| index.add(**target, times)).count();
-            drop(index);
-            if folded > 0 {
-                tracing::warn!(
-                    most = index::MOST,
-                    "there are too many purges to tell apart: the oldest now purge everything that was stored before them"
-                );
+        let (at, marks) = self.put_in_force([(targets, soft)], now);
+        (at, self.write_down(Note { latest: at, marks: &marks, ..Note::default() }))
+    }
+
+    /// Puts purges in force, at one place in the order. What they came to is for [`Purges::write_down`].
+    fn put_in_force<'a>(
+        &self,
+        purges: impl IntoIterator<Item = (&'a [Target], bool)>,
+        now: SystemTime,
+    ) -> (Position, Vec<(Target, Times)>) {
+        // One after another, and before anything waits for the disk.
+        let mut history = self.history.lock();
+        let at = self.latest().next(now);
+        let (mut marks, mut folded) = (Vec::new(), false);
+        let mut index = self.index.write();
+        for (targets, soft) in purges {
+            let times = Times::of(at, soft);
+            for target in targets {
+                folded |= index.add(*target, times);
+                marks.push((*target, times));
+                if !soft && target.kind != Kind::Url {
+                    self.to_search.fetch_add(1, Ordering::Release);
+                }
             }
             history.remember(Recent { at, times, targets: targets.to_vec() });
-            self.latest.store(at.to_bits(), Ordering::Release);
         }
-        let written = match &mut *self.store.lock() {
+        drop(index);
+        if folded {
+            tracing::warn!(
+                most = index::MOST,
+                "there are too many purges to tell apart: the oldest now purge everything that was stored before them"
+            );
+        }
+        self.latest.store(at.to_bits(), Ordering::Release);
+        (at, marks)
+    }
+
+    fn write_down(&self, note: Note<'_>) -> Result<(), NotDurable> {
+        let mut store = self.store.lock();
+        let place = note.place.and_then(|place| self.outbox.lock().place_to_write(place));
+        if note.place.is_some() && place.is_none() && note.weight() == 0 {
+            // It is written with what it waits for.
+            return Ok(());
+        }
+        self.write_to(&mut store, Note { place, ..note })
+    }
+
+    fn write_to(&self, store: &mut Store, note: Note<'_>) -> Result<(), NotDurable> {
+        match store {
             Store::NotNeeded => Ok(()),
             Store::Closed => Err(NotDurable::Closed),
-            Store::Open(journal) => {
-                let matter = self.len();
-                let all = || self.snapshot();
-                journal.append(targets, times, at, matter, all).map_err(NotDurable::from)
-            }
-        };
-        (at, written)
+            Store::Open { journal, .. } => Ok(journal.append(note, self.matter(), || self.snapshot())?),
+        }
+    }
+
+    /// Hard purges so far that name what only a search finds.
+    pub fn to_search(&self) -> u64 {
+        self.to_search.load(Ordering::Acquire)
+    }
+
+    /// Whether something else than URLs was purged hard, lately or before the process began.
+    pub fn names_more_than_urls(&self) -> bool {
+        self.index.read().iter().any(|(target, times)| target.kind != Kind::Url && times.hard > Position::BEGINNING)
     }
 
     /// Takes what was purged before from the directory of the disk tier, and writes down there what is purged from now on. Call
@@ -224,8 +289,15 @@ impl Purges {
             *history = History { recent: VecDeque::new(), targets: 0, known_since: latest };
             self.latest.store(latest.to_bits(), Ordering::Release);
         }
+        self.wait_to_be_told(found.waiting);
         // Even with nothing to tell: entries of this process must not seem to be from a future that the next does not know.
-        *store = Store::Open(Journal::write(directory, &self.snapshot(), self.latest())?);
+        let note = Note { latest: self.latest(), place: found.place, ..Note::default() };
+        let mut journal = Journal::write(directory, &self.snapshot(), note)?;
+        if self.is_settled.load(Ordering::Acquire) {
+            // What was purged elsewhere while this was out of reach.
+            self.settle_in(&mut journal, is_new, now)?;
+        }
+        *store = Store::Open { journal, is_new };
         self.opened.notify_all();
         Ok(())
     }
@@ -241,13 +313,20 @@ impl Purges {
     /// The directory is given back, or gone.
     pub fn close(&self) {
         let mut store = self.store.lock();
-        if matches!(*store, Store::Open(_)) {
+        if matches!(*store, Store::Open { .. }) {
             *store = Store::Closed;
         }
     }
 
-    fn snapshot(&self) -> Vec<(Target, Times)> {
-        self.index.read().iter().collect()
+    fn snapshot(&self) -> Snapshot {
+        let waiting = self.outbox.lock().waiting().cloned().collect();
+        Snapshot { marks: self.index.read().iter().collect(), waiting }
+    }
+
+    /// How much of a file would be enough.
+    fn matter(&self) -> usize {
+        let waiting = self.outbox.lock().waiting().map(|record| record.targets.len()).sum::<usize>();
+        self.len() + waiting
     }
 
     /// Purges that are told apart.

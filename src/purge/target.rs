@@ -56,6 +56,31 @@ impl Target {
     /// Everything.
     pub const ALL: Target = Target { kind: Kind::All, length: 0, digest: 0 };
 
+    /// Bytes of [`Target::to_bytes`].
+    pub const BYTES: usize = 21;
+
+    /// As it is written to disk, and told to other nodes: kind, length, digest, little endian.
+    pub fn to_bytes(self) -> [u8; Target::BYTES] {
+        let mut bytes = [0; Target::BYTES];
+        let (kind, rest) = bytes.split_at_mut(1);
+        let (length, digest) = rest.split_at_mut(4);
+        kind.fill(self.kind as u8);
+        length.copy_from_slice(&self.length.to_le_bytes());
+        digest.copy_from_slice(&self.digest.to_le_bytes());
+        bytes
+    }
+
+    /// What [`Target::to_bytes`] gave; `None` if it is of a kind that is not known here.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        let (length, digest) = rest.split_first_chunk()?;
+        Some(Target {
+            kind: Kind::from_number(*kind)?,
+            length: u32::from_le_bytes(*length),
+            digest: u128::from_le_bytes(digest.try_into().ok()?),
+        })
+    }
+
     /// One URL, with the hosts that share entries as their bucket in `shared`.
     pub fn url(address: &Address, shared: Option<&str>) -> Self {
         Target { kind: Kind::Url, length: 0, digest: digest_of_url(address.https, &address.text(shared)) }

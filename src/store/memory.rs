@@ -137,6 +137,11 @@ impl MemoryTier {
         self.entries.remove(id).is_some()
     }
 
+    /// Everything that is there, for who goes through it: it counts as no hit. What comes or goes meanwhile may be told or not.
+    pub fn iter(&self) -> impl Iterator<Item = (EntryId, Arc<Entry>)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
     /// Forgets everything that is there now.
     pub fn clear(&self) {
         self.entries.invalidate_all();

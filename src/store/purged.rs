@@ -32,12 +32,14 @@ impl Store {
         standing
     }
 
-    /// The entry, unless it is dead. One that is goes from every tier.
+    /// The entry, unless it is dead. One that is goes from the tiers of this node: what Redis has is compared by itself.
     pub(super) fn unless_purged(&self, id: &EntryId, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         if self.standing(&entry) != Standing::Dead {
             return Some(entry);
         }
-        self.discard_from(id, &entry.key, &entry.facts);
+        if self.has_here(id, &entry.key, &entry.facts) == Some(true) {
+            self.remove_here(id);
+        }
         None
     }
 
@@ -67,15 +69,16 @@ impl Store {
         !self.purges.was_purged_until(&subject(&fill.key, &fill.facts), until)
     }
 
-    /// Removes what is stored under a key, but not what is on its way: the log knows which of that is still good.
+    /// Removes what this node has stored under a key, but not what is on its way: the log knows which of that is still good. What
+    /// Redis has is compared with it when it is found; to remove a hundred thousand URLs there would hold up everybody's requests.
     pub fn remove_purged(&self, key: &PrimaryKey) {
         let id = EntryId { primary: key.hash(), variant: None };
         if self.memory.get(&id, key.as_bytes()).is_some() || self.disk.is_some_and(|disk| disk.holds(&id)) {
-            self.remove(&id);
+            self.remove_here(&id);
         }
     }
 }
 
-fn subject<'a>(key: &'a [u8], facts: &'a Facts) -> Subject<'a> {
+pub(super) fn subject<'a>(key: &'a [u8], facts: &'a Facts) -> Subject<'a> {
     Subject { bucket: bucket_of(key), resource: &facts.resource, tags: &facts.tags, seen: facts.seen }
 }

@@ -10,6 +10,7 @@
 //! * [`body`]: the content of an entry that stays in its file
 //! * [`write`]: entries to files, behind the requests; [`parts`]: those of which only parts came
 //! * [`spool`]: a fill that is too large for memory, written as it comes
+//! * [`sweep`]: what there is, one by one
 //! * [`keeper`]: opens the directory, looks after it, and gives it back
 //! * [`lanes`]: threads for what may wait for the disk
 //!
@@ -28,6 +29,7 @@ pub mod parts;
 pub mod probe;
 pub mod scan;
 pub mod spool;
+pub mod sweep;
 pub mod volume;
 pub mod write;
 

@@ -179,6 +179,11 @@ impl Volume {
         state.jobs.get(&id).map_or_else(|| state.index.contains(id.0), |job| job.entry.is_some())
     }
 
+    /// A part of all files; `None` if there is no part of that number.
+    pub fn portion(&self, number: usize) -> Option<Vec<FileId>> {
+        self.state.lock().index.portion(number).map(|ids| ids.into_iter().map(FileId).collect())
+    }
+
     /// To be taken before a file is opened.
     pub fn stamp(&self, id: FileId) -> Stamp {
         Stamp(self.stamp_of(id).load(Ordering::Acquire))

@@ -159,6 +159,11 @@ impl Index {
         self.files.contains(id)
     }
 
+    /// A part of all files, in no order, for who goes through them: a few microseconds. `None`: there are no more.
+    pub fn portion(&self, number: usize) -> Option<Vec<u128>> {
+        self.files.portion(number)
+    }
+
     /// What is counted for a file, its charge included.
     pub fn bytes(&self, id: u128) -> Option<u64> {
         self.files.weight(id)

@@ -173,6 +173,11 @@ impl<V> S3Fifo<V> {
         self.small.weight.saturating_add(self.main.weight)
     }
 
+    /// The ids of a part of all objects; `None` if there is no part of that number.
+    pub fn portion(&self, number: usize) -> Option<Vec<u128>> {
+        self.slab.portion(number).map(Iterator::collect)
+    }
+
     /// How many objects there are.
     pub fn len(&self) -> usize {
         self.small.len + self.main.len

@@ -106,6 +106,15 @@ impl<V> Slab<V> {
         Some(node)
     }
 
+    /// The ids in one of the pieces; `None` if there is no such piece.
+    pub(super) fn portion(&self, number: usize) -> Option<impl Iterator<Item = u128>> {
+        let used = |slot: &Slot<V>| match slot {
+            Slot::Used(node) => Some(node.id()),
+            Slot::Free(_) => None,
+        };
+        Some(self.chunks.get(number)?.iter().filter_map(used))
+    }
+
     /// Slots there are, free ones too.
     #[cfg(test)]
     pub(super) fn slots(&self) -> usize {
