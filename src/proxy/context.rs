@@ -7,7 +7,7 @@ use crate::decide::{self, Facts, RequestVerdict, Target};
 use crate::outcome::{Account, Fault, ForwardReason, Outcome, StaleReason};
 use crate::policy::decision::TierName;
 use crate::policy::{Policy, PolicyError};
-use crate::purge::Position;
+use crate::purge::{Position, Shared};
 use http::Version;
 use pingora::http::RequestHeader;
 use std::net::{IpAddr, Ipv4Addr};
@@ -44,6 +44,12 @@ pub struct Context {
     pub came: Position,
     /// The latest purge that an answer of the origin is newer than.
     pub seen: Position,
+    /// The latest purge of all nodes when it came.
+    pub came_shared: Shared,
+    /// The latest purge of all nodes that an answer of the origin is newer than.
+    pub shared: Shared,
+    /// When Redis was asked last before the origin was, in microseconds of its own clock; 0 is not known.
+    pub asked_redis: u64,
     /// It is to purge what it names.
     pub purges: bool,
     /// The stored entry that was found.
@@ -155,6 +161,9 @@ impl Context {
             background: false,
             came: Position::BEGINNING,
             seen: Position::BEGINNING,
+            came_shared: Shared::default(),
+            shared: Shared::default(),
+            asked_redis: 0,
             purges: false,
             found: None,
             forward: None,

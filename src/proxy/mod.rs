@@ -38,13 +38,16 @@ pub mod purging;
 pub mod request;
 pub mod response;
 pub mod site;
+mod socket;
 pub mod stored;
 pub mod trust;
 pub mod upstream;
 
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::decide;
 use crate::lock::{FillLock, Uncacheable};
+use crate::remote::Redis;
 use crate::store::Store;
 use crate::store::disk::DiskTier;
 use crate::telemetry::access_log::AccessLog;
@@ -78,6 +81,10 @@ pub struct Gate {
     pub policies: Policies,
     /// What is stored.
     pub store: &'static Store,
+    /// What nodes share, if they share anything.
+    pub redis: Option<&'static Redis>,
+    /// This node among those who share it.
+    pub cluster: Option<&'static Cluster>,
     /// One fill per key.
     pub lock: &'static FillLock,
     /// Keys that are not worth waiting for.
@@ -98,14 +105,18 @@ impl Gate {
         let uncacheable: &'static Uncacheable = leak(Uncacheable::new(decide::NotStored::is_passing));
         let disk = cache.disk.clone().map(DiskTier::new).transpose().map_err(|e| format!("cache.disk: {e}"))?;
         let disk: Option<&'static DiskTier> = disk.map(leak);
-        let store: &'static Store = leak(Store::new(cache, disk, uncacheable));
-        let lock = leak(FillLock::new(cache.lock.age, cache.lock.max_waiters));
+        let redis = cache.redis.as_ref().map(Redis::new).transpose().map_err(|e| format!("cache.redis: {e}"))?;
+        let lock: &'static FillLock = leak(FillLock::new(cache.lock.age, cache.lock.max_waiters));
+        let store: &'static Store = leak(Store::new(cache, disk, redis, uncacheable).with_lock(lock, &cache.lock));
+        let cluster = redis.map(|redis| Cluster::new(redis, store.purges().clone(), &config.server.node));
         let policies = Policies::load(&config);
         let live = Live::new(config, None)?;
         Ok(Gate {
             live: ArcSwap::from_pointee(live),
             policies,
             store,
+            redis,
+            cluster,
             lock,
             prediction: leak(Prediction { uncacheable, store }),
             fetched_whole: FetchedWhole::default(),
@@ -191,6 +202,11 @@ impl ProxyHttp for Hooks {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<bool> {
+        if let Some(cluster) = self.cluster
+            && cluster.was_stopped(ctx.now)
+        {
+            cluster.go_on().await;
+        }
         match self.admit(session, ctx) {
             Ok(()) if ctx.purges => {
                 self.answer_purge(session, ctx).await?;

@@ -4,13 +4,14 @@ use super::Gate;
 use super::context::Context;
 use super::failures;
 use super::purging::PURGE;
+use super::upstream;
 use crate::decide::{self, RequestAction, Target};
-use crate::lock::{AUTHORIZED, FillLock};
+use crate::lock::{AUTHORIZED, FillLock, Ticket};
 use crate::outcome::{BypassReason, Fault, ForwardReason};
 use crate::policy::Hook;
 use crate::semantics::fields::{content_length, nominated_in_request};
 use crate::semantics::range::forwarded;
-use crate::store::tiered::Asked;
+use crate::store::lookup::Asked;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use ipnet::IpNet;
@@ -24,6 +25,10 @@ use std::time::{Duration, Instant};
 impl Gate {
     /// Checks limits, finds the bucket, and asks its policy.
     pub(super) fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Fault> {
+        // In this order: a purge from elsewhere changes what is shared first, and what came before it must not seem to know it.
+        if self.redis.is_some() {
+            ctx.came_shared = self.store.purges().shared().latest();
+        }
         ctx.came = self.store.purges().latest();
         let live = self.live.load();
         let server = &live.config.server;
@@ -169,7 +174,14 @@ impl Gate {
             // It may wait for another one, and then follow what was purged meanwhile.
             cache_key.extensions.insert(ctx.came);
         }
-        if self.store.disk().is_some() {
+        if self.store.cluster().is_some() && !decide::wants_stored_only(&request.headers) {
+            // What it fetches, it fetches for all nodes.
+            cache_key.extensions.insert(Ticket::new(ctx.background));
+        }
+        if self.store.cluster().is_some() {
+            cache_key.extensions.insert(upstream::selects(request, ctx));
+        }
+        if self.store.disk().is_some() || self.store.redis().is_some() {
             // The lookup leaves there what it could not find out.
             cache_key.extensions.insert(Asked::default());
         }

@@ -21,7 +21,7 @@ use crate::semantics::fields::{CACHE_STATUS, cache_status_with, content_length, 
 use crate::semantics::range::{ByteRange, Requested, requested};
 use crate::semantics::surrogate::{SURROGATE_CONTROL, TAG_FIELDS};
 use crate::semantics::update::confirms;
-use crate::store::tiered::Asked;
+use crate::store::lookup::Asked;
 use crate::telemetry::metrics;
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora::cache::{CachePhase, NoCacheReason};
@@ -108,7 +108,7 @@ impl Gate {
         }
         if !outdated.is_empty() {
             // The client is told that it has changed; a crash after that must not bring back what it was.
-            self.store.settled().await;
+            self.store.settled(&outdated).await;
         }
     }
 
@@ -323,6 +323,10 @@ fn what_happened(session: &Session, ctx: &Context, now: SystemTime) -> (Outcome,
             _ => {
                 let varies = cache.maybe_cache_key().is_some_and(|key| key.get_variance_key().is_some());
                 account.collapsed_from = ctx.waited_for.or(varies.then_some(ForwardReason::VaryMiss));
+                if tier == Some(TierName::Redis) {
+                    // Another node has fetched what this one waited for.
+                    account.detail = account.detail.or(Some(Cow::Borrowed(TierName::Redis.as_str())));
+                }
                 Outcome::Collapsed
             }
         },

@@ -49,6 +49,12 @@ impl Gate {
                 following.before_waiting(Arc::new(connection.outlet()));
             }
         }
+        if let Some(stored) = hit.as_any_mut().downcast_mut::<StoredHit>()
+            && stored.is_long_file()
+            && let Some(sender) = PromptStream::of(session).and_then(PromptStream::file_sender)
+        {
+            stored.sent_by(sender);
+        }
         let site = ctx.site.clone()?;
         let verdict = ctx.verdict.as_ref()?;
         let request = session.req_header();
@@ -147,6 +153,8 @@ impl Gate {
             response_time: now,
             tiers: &site.tiers,
             seen: ctx.seen,
+            shared: ctx.shared,
+            asked: ctx.asked_redis,
         }
     }
 

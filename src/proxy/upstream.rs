@@ -4,13 +4,14 @@ use super::Gate;
 use super::context::Context;
 use super::request::forwards_left;
 use crate::config::{Origin, OriginKind};
-use crate::decide::RequestAction;
+use crate::decide::{self, RequestAction};
 use crate::origin::pool::HealthChecks;
 use crate::origin::{Pool, Prepared, S3Signer};
 use crate::outcome::{CACHE_NAME, Fault, ForwardReason};
 use crate::proxy::trust::Trust;
 use crate::semantics::fields::{append_to_list, single_length, via};
 use crate::semantics::surrogate::{self, SURROGATE_CAPABILITY};
+use crate::store::lookup::Selects;
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
@@ -108,7 +109,17 @@ impl Gate {
         ctx.server = Some(picked.addr);
         ctx.asked = Some((Instant::now(), crate::clock::now()));
         // What the origin confirms, or completes, was found when the request came; what was purged meanwhile is not to come back.
-        ctx.seen = if ctx.found.is_some() { ctx.came } else { self.store.purges().latest() };
+        let purges = self.store.purges();
+        (ctx.seen, ctx.shared) = match ctx.found {
+            Some(_) => (ctx.came, ctx.came_shared),
+            None => (purges.latest(), purges.shared().latest()),
+        };
+        // After the lookup: what Redis has stored or forgotten since is newer than what the origin answers.
+        let primary = match ctx.verdict.as_ref().map(|verdict| &verdict.action) {
+            Some(RequestAction::Lookup(key)) => key.hash(),
+            _ => 0,
+        };
+        ctx.asked_redis = self.store.redis().map_or(0, |redis| redis.asked_at(primary));
         let mut peer = HttpPeer::new(picked.addr, picked.tls, picked.sni.to_string());
         let options = &mut peer.options;
         options.connection_timeout = Some(upstream.origin.connect_timeout);
@@ -249,6 +260,25 @@ fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     Ok(())
 }
 
+/// Tells the lookup which variant this request wants. Of what varies on fields that are written for the origin it does not.
+pub(super) fn selects(request: &RequestHeader, ctx: &Context) -> Selects {
+    let headers = request.headers.clone();
+    let normalized = ctx.verdict.as_ref().map(|verdict| verdict.normalized.clone()).unwrap_or_default();
+    Selects::new(
+        move |stored| {
+            if varies_on_what_is_written(stored) { None } else { decide::variance(stored, &headers, &normalized) }
+        },
+    )
+}
+
+fn varies_on_what_is_written(response: &http::HeaderMap) -> bool {
+    let lines = response.get_all(header::VARY).into_iter();
+    let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let is_written =
+        |name: &[u8]| WRITTEN.iter().chain(&FORWARDED).any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
+    names.any(is_written)
+}
+
 /// The request with the fields that are written for the origin, where a response says that it varies on one of them: what the
 /// origin told apart is what it saw, not what the client sent.
 pub(super) fn as_the_origin_sees_it<'a>(
@@ -256,11 +286,7 @@ pub(super) fn as_the_origin_sees_it<'a>(
     response: &http::HeaderMap,
     ctx: &Context,
 ) -> Cow<'a, RequestHeader> {
-    let lines = response.get_all(header::VARY).into_iter();
-    let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    let is_written =
-        |name: &[u8]| WRITTEN.iter().chain(&FORWARDED).any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
-    if !names.any(is_written) {
+    if !varies_on_what_is_written(response) {
         return Cow::Borrowed(request);
     }
     let mut seen = request.clone();

@@ -52,6 +52,22 @@ pub struct Metrics {
     disk_scan_done: IntGaugeVec,
     disk_free_bytes: IntGaugeVec,
     disk_free_inodes: IntGaugeVec,
+    /// Commands to Redis, by command or script and result: `ok`; `timeout`; `down`, it was not asked; `broken`, the connection
+    /// was; `unusable`, it serves nobody for now; `refused`; `unexpected`.
+    pub redis_commands: IntCounterVec,
+    /// Seconds until Redis answered, by command or script.
+    pub redis_seconds: HistogramVec,
+    /// Leases of fills that nodes share, by result: `taken`; `held` by another node; `takeover`, taken when that had lapsed;
+    /// `lost`, ours had.
+    pub leases: IntCounterVec,
+    /// Purges that other nodes are still to be told of.
+    pub purges_untold: IntGaugeVec,
+    /// Nodes that share the Redis and live, this one included.
+    pub cluster_nodes: IntGaugeVec,
+    /// Entries that were compared with purges behind the traffic, by tier.
+    pub sweep_checked: IntCounterVec,
+    /// Those of them that were dead and are gone, by tier.
+    pub sweep_removed: IntCounterVec,
     /// Policy reloads, by result.
     pub policy_reloads: IntCounterVec,
     /// Failed policy calls, by bucket and kind.
@@ -328,6 +344,26 @@ impl Metrics {
                 "Files that can still be made on the file system of the disk tier.",
                 &[],
             ),
+            purges_untold: gauges("tidegate_purges_untold", "Purges that other nodes are still to be told of.", &[]),
+            cluster_nodes: gauges("tidegate_cluster_nodes", "Nodes that share the Redis and live.", &[]),
+            sweep_checked: counters(
+                "tidegate_purge_sweep_checked_total",
+                "Entries that were compared with purges behind the traffic.",
+                &["tier"],
+            ),
+            sweep_removed: counters(
+                "tidegate_purge_sweep_removed_total",
+                "Purged entries that were removed behind the traffic.",
+                &["tier"],
+            ),
+            redis_commands: counters("tidegate_redis_commands_total", "Commands to Redis.", &["command", "result"]),
+            redis_seconds: histograms(
+                "tidegate_redis_seconds",
+                "Seconds until Redis answered.",
+                &["command"],
+                TIER_BUCKETS,
+            ),
+            leases: counters("tidegate_leases_total", "Leases of fills that nodes share.", &["result"]),
             policy_reloads: counters("tidegate_policy_reloads_total", "Policy reloads.", &["result"]),
             policy_errors: counters("tidegate_policy_errors_total", "Policy calls that failed.", &["bucket", "kind"]),
             policy_seconds,
