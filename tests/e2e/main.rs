@@ -19,6 +19,8 @@ mod policy_errors;
 mod purge;
 mod purge_cli;
 mod purge_lasting;
+mod purge_sweep;
+mod redis;
 mod regressions;
 mod reload;
 mod s3;

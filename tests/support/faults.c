@@ -3,6 +3,8 @@
  * Loaded with LD_PRELOAD. TIDEGATE_FAULTS_DIR names the directory, TIDEGATE_FAULTS_CONTROL a file of `struct rule`s, one
  * for each kind of call, that a test writes and this reads with each call. See faults.rs, which knows the same layout.
  *
+ * TIDEGATE_CLOCK_SHIFT says by how many seconds the wall clock of the process goes wrong.
+ *
  * A read that must not wait is told that it would have to while reads are disturbed: what waits is what a disk disturbs.
  */
 #define _GNU_SOURCE
@@ -17,13 +19,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-enum kind { OPEN, CREATE, READ, WRITE, RENAME, REMOVE, MKDIR, LIST, KINDS };
+enum kind { OPEN, CREATE, READ, WRITE, RENAME, REMOVE, MKDIR, LIST, SEND, KINDS };
 enum mode { NONE, FAIL, HANG, SLOW };
 
 struct rule {
@@ -38,7 +41,17 @@ static volatile struct rule *rules = none;
 static char root[PATH_MAX];
 static size_t root_length;
 
+static time_t shift;
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = (int)syscall(SYS_clock_gettime, clock, now);
+    if (!failed && clock == CLOCK_REALTIME) now->tv_sec += shift;
+    return failed;
+}
+
 __attribute__((constructor)) static void start(void) {
+    const char *seconds = getenv("TIDEGATE_CLOCK_SHIFT");
+    if (seconds) shift = (time_t)atoll(seconds);
     const char *directory = getenv("TIDEGATE_FAULTS_DIR"), *control = getenv("TIDEGATE_FAULTS_CONTROL");
     if (!directory || !control || strlen(directory) >= sizeof root) return;
     strcpy(root, directory);
@@ -168,6 +181,11 @@ ssize_t preadv64v2(int fd, const struct iovec *vectors, int count, off64_t at, i
     if (is_on(READ) && flags & RWF_NOWAIT && is_file_inside(fd)) return errno = EAGAIN, -1;
     STRIKE(READ, is_file_inside(fd));
     return NEXT(preadv64v2)(fd, vectors, count, at, flags);
+}
+
+ssize_t sendfile64(int to, int fd, off64_t *at, size_t length) {
+    STRIKE(SEND, is_file_inside(fd));
+    return NEXT(sendfile64)(to, fd, at, length);
 }
 
 /* Whether so many bytes are within what is still written. */

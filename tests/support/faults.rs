@@ -29,6 +29,8 @@ pub enum On {
     Mkdir,
     /// Listing a directory that entries lie in.
     List,
+    /// Sending a file without reading it.
+    Send,
 }
 
 impl On {
@@ -55,7 +57,7 @@ pub enum Fault {
 
 /// Numbers of a rule in the shared file: what to do, with which value, after how many bytes, and how often it was done.
 const RULE: usize = 4;
-const KINDS: usize = 8;
+const KINDS: usize = 9;
 
 /// Faults of one directory. None at first.
 pub struct Faults {
@@ -105,7 +107,7 @@ impl Faults {
 
     /// Everything works again.
     pub fn clear(&self) {
-        for on in [On::Open, On::Create, On::Read, On::Write, On::Rename, On::Remove, On::Mkdir, On::List] {
+        for on in [On::Open, On::Create, On::Read, On::Write, On::Rename, On::Remove, On::Mkdir, On::List, On::Send] {
             self.clear_one(on);
         }
     }
@@ -136,6 +138,13 @@ impl Faults {
 
     fn write(&self, on: On, field: usize, number: i64) {
         self.control.write_all_at(&number.to_ne_bytes(), Faults::at(on, field)).expect("the control file");
+    }
+}
+
+impl Builder {
+    /// A daemon whose wall clock is wrong by so many seconds.
+    pub fn clock_shift(self, seconds: i64) -> Self {
+        self.env("LD_PRELOAD", &library().display().to_string()).env("TIDEGATE_CLOCK_SHIFT", &seconds.to_string())
     }
 }
 

@@ -13,6 +13,7 @@ pub mod origin;
 pub mod port;
 pub mod process;
 pub mod proxy;
+pub mod redis;
 pub mod reply;
 pub mod s3;
 pub mod settings;
@@ -24,6 +25,7 @@ pub use gate::Gate;
 pub use origin::Origin;
 pub use port::Port;
 pub use proxy::Proxy;
+pub use redis::{RedisCluster, RedisServer};
 pub use reply::Reply;
 pub use wire::Ending;
 

@@ -1,11 +1,28 @@
-//! What a process takes of the machine, read from `/proc`.
+//! What a process takes of the machine, read from `/proc`, and signals to it.
 
 use super::Proxy;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// One mebibyte.
 pub const MIB: u64 = 1 << 20;
 
 impl Proxy {
+    /// Stops the daemon where it is, until [`Proxy::go_on`].
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("a child of ours");
+    }
+
     /// Bytes of memory that the daemon has in use now.
     pub fn memory(&self) -> u64 {
         self.status_bytes("VmRSS:")

@@ -1,6 +1,7 @@
 //! The real daemon as a child process, with a folder, ports and a log of its own.
 
 use super::call::{Call, Connection};
+use super::redis::shared_redis;
 use super::settings::Settings;
 use super::{Origin, Port, eventually, within};
 use serde_json::Value;
@@ -24,6 +25,10 @@ enum Tiers {
     Disk,
     /// In both.
     MemoryAndDisk,
+    /// In Redis alone.
+    Redis,
+    /// In all of them.
+    All,
 }
 
 impl Tiers {
@@ -32,23 +37,41 @@ impl Tiers {
             Err(_) | Ok("memory") => Tiers::Memory,
             Ok("disk") => Tiers::Disk,
             Ok("memory+disk") => Tiers::MemoryAndDisk,
-            Ok(other) => panic!("TIDEGATE_TEST_TIERS={other}: say memory, disk or memory+disk"),
+            Ok("redis") => Tiers::Redis,
+            Ok("memory+disk+redis") => Tiers::All,
+            Ok(other) => {
+                panic!("TIDEGATE_TEST_TIERS={other}: say memory, disk, memory+disk, redis or memory+disk+redis")
+            }
         }
     }
 
-    /// What a test says of the memory tier holds for the disk as well, unless it speaks of that itself.
-    fn put_into(self, settings: &mut Settings) {
-        if matches!(self, Tiers::Memory) || settings.has("cache.disk") {
+    fn have_redis(&self) -> bool {
+        matches!(self, Tiers::Redis | Tiers::All)
+    }
+
+    /// What a test says of the memory tier holds for the others as well, unless it speaks of those itself. `prefix` is what the
+    /// keys of this daemon begin with.
+    fn put_into(&self, settings: &mut Settings, prefix: &str) {
+        if matches!(self, Tiers::Memory) || settings.has("cache.disk") || settings.has("cache.redis") {
             return;
         }
         // Written by itself, or in a map on one line.
         let in_map = settings.get("cache.memory").and_then(|map| map.split_once("max_object:"));
         let in_map = in_map.and_then(|(_, rest)| rest.split([',', '}']).next());
         let max_object = settings.get("cache.memory.max_object").or(in_map).unwrap_or("1MiB").trim().to_owned();
-        settings.set("cache.disk.path", "@DIR@/disk");
-        settings.set("cache.disk.capacity", "1GiB");
-        settings.set("cache.disk.max_object", &max_object);
-        if let Tiers::Disk = self {
+        if self.have_redis() {
+            settings.set("cache.redis.url", &shared_redis());
+            settings.set("cache.redis.prefix", &format!("\"{prefix}:\""));
+            settings.set("cache.redis.max_object", &max_object);
+            // As long as a debug build on a busy machine may take.
+            settings.set("cache.redis.timeout", "2s");
+        }
+        if !matches!(self, Tiers::Redis) {
+            settings.set("cache.disk.path", "@DIR@/disk");
+            settings.set("cache.disk.capacity", "1GiB");
+            settings.set("cache.disk.max_object", &max_object);
+        }
+        if matches!(self, Tiers::Disk | Tiers::Redis) {
             settings.remove("cache.memory");
             settings.set("cache.memory.capacity", "0");
         }
@@ -122,7 +145,9 @@ impl Builder {
         }
         self.settings.set("server.listen", &format!("[\"{}\"]", listen.addr()));
         self.settings.set("admin.listen", &format!("\"{}\"", admin.addr()));
-        Tiers::of_this_run().put_into(&mut self.settings);
+        let tiers = Tiers::of_this_run();
+        let prefix = self.dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        tiers.put_into(&mut self.settings, &prefix);
         let dir = self.dir.path().display().to_string();
         write(&self.dir.path().join("tidegate.yaml"), &self.settings.to_yaml(&dir));
         let mut daemon = Daemon::spawn(self.dir.path(), &self.env);
@@ -134,7 +159,12 @@ impl Builder {
             let tls = tls.addr();
             eventually("the TLS listener", async || tokio::net::TcpStream::connect(tls).await.ok()).await;
         }
-        Proxy { listen, admin, tls, daemon, dir: self.dir }
+        let proxy = Proxy { listen, admin, tls, daemon, dir: self.dir, env: self.env };
+        if tiers.have_redis() {
+            let connected = async || (proxy.stats().await["tiers"]["redis"]["state"] == "ok").then_some(());
+            eventually("the daemon to be connected to Redis", connected).await;
+        }
+        proxy
     }
 }
 
@@ -146,6 +176,7 @@ pub struct Proxy {
     // Before `dir`, so that the process is gone when its folder goes.
     daemon: Daemon,
     dir: TempDir,
+    env: Vec<(String, String)>,
 }
 
 impl Proxy {
@@ -214,6 +245,19 @@ impl Proxy {
     pub async fn restart(&mut self) {
         self.daemon.end();
         self.daemon = Daemon::spawn(self.dir.path(), &[]);
+        if let Err(log) = self.daemon.become_ready(self.listen.addr(), self.admin.addr()).await {
+            panic!("the daemon ended before it was ready again; it said:\n{log}");
+        }
+    }
+
+    /// Kills the daemon.
+    pub fn kill(&mut self) {
+        self.daemon.end();
+    }
+
+    /// Starts it again as it was started, after [`Proxy::kill`], and waits until it is ready.
+    pub async fn start_again(&mut self) {
+        self.daemon = Daemon::spawn(self.dir.path(), &self.env);
         if let Err(log) = self.daemon.become_ready(self.listen.addr(), self.admin.addr()).await {
             panic!("the daemon ended before it was ready again; it said:\n{log}");
         }

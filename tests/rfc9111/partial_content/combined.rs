@@ -4,6 +4,9 @@ use super::*;
 
 #[tokio::test]
 async fn parts_with_the_same_strong_tag_become_the_whole() {
+    if !keeps_parts() {
+        return;
+    }
     let (origin, proxy) = both().await;
     for asked in ["bytes=4-6", "bytes=7-", "bytes=-1", "bytes=0-4"] {
         range(&proxy, asked).await;
@@ -19,6 +22,9 @@ async fn parts_with_the_same_strong_tag_become_the_whole() {
 
 #[tokio::test]
 async fn a_range_across_two_stored_parts_is_answered_from_both() {
+    if !keeps_parts() {
+        return;
+    }
     let (origin, proxy) = both().await;
     range(&proxy, "bytes=2-4").await;
     let second = range(&proxy, "bytes=5-7").await;
@@ -31,6 +37,9 @@ async fn a_range_across_two_stored_parts_is_answered_from_both() {
 
 #[tokio::test]
 async fn the_whole_is_completed_by_what_is_missing() {
+    if !keeps_parts() {
+        return;
+    }
     let (origin, proxy) = both().await;
     for (path, stored, missing) in [
         ("/beginning", vec!["bytes=1-3", "bytes=0-1"], "bytes=4-9"),
@@ -60,6 +69,9 @@ async fn the_whole_is_completed_by_what_is_missing() {
 
 #[tokio::test]
 async fn who_asks_for_everything_by_a_range_completes_it_too() {
+    if !keeps_parts() {
+        return;
+    }
     for asked in ["bytes=0-", "bytes=0-1,8-9"] {
         let (origin, proxy) = both().await;
         range(&proxy, "bytes=5-9").await;
@@ -72,6 +84,9 @@ async fn who_asks_for_everything_by_a_range_completes_it_too() {
 
 #[tokio::test]
 async fn a_head_that_wants_a_new_answer_completes_the_whole() {
+    if !keeps_parts() {
+        return;
+    }
     let (origin, proxy) = both().await;
     range(&proxy, "bytes=5-9").await;
     let head = proxy.call("HEAD", "/a").header("cache-control", "no-cache").await;
@@ -86,6 +101,9 @@ async fn a_head_that_wants_a_new_answer_completes_the_whole() {
 
 #[tokio::test]
 async fn a_part_that_is_stored_does_not_wait_for_the_whole() {
+    if !keeps_parts() {
+        return;
+    }
     let origin = Origin::start().await;
     let gate = Gate::closed();
     origin.on_fn("/a", {
@@ -114,6 +132,9 @@ async fn a_part_that_is_stored_does_not_wait_for_the_whole() {
 
 #[tokio::test]
 async fn what_is_stored_is_sent_before_the_rest_has_come() {
+    if !keeps_parts() {
+        return;
+    }
     let origin = origin().await;
     let gate = Gate::closed();
     let proxy = Proxy::plain(&origin).await;
@@ -143,6 +164,9 @@ async fn what_is_stored_is_sent_before_the_rest_has_come() {
 
 #[tokio::test]
 async fn a_stale_part_is_completed_as_well_because_the_origin_confirms_it() {
+    if !keeps_parts() {
+        return;
+    }
     let origin = Origin::start().await;
     origin.on_fn("/a", |seen| match seen.header("range").as_deref() {
         Some("bytes=0-4") => part(0, 4).header("etag", TAG).header("age", "59"),
@@ -160,6 +184,9 @@ async fn a_stale_part_is_completed_as_well_because_the_origin_confirms_it() {
 
 #[tokio::test]
 async fn the_newer_head_counts_and_keeps_what_the_older_one_said_besides() {
+    if !keeps_parts() {
+        return;
+    }
     let origin = Origin::start().await;
     origin.on_fn("/a", |seen| {
         let (first, last) = asked(&seen.header("range").unwrap());
@@ -183,6 +210,9 @@ async fn the_newer_head_counts_and_keeps_what_the_older_one_said_besides() {
 
 #[tokio::test]
 async fn parts_with_other_tags_are_not_combined() {
+    if !keeps_parts() {
+        return;
+    }
     for (first, second) in [("\"v1\"", "\"v2\""), ("W/\"v1\"", "W/\"v1\""), ("\"v1\"", "W/\"v1\""), ("v1", "v1")] {
         let origin = Origin::start().await;
         let tags = [first.to_owned(), second.to_owned()];
@@ -205,6 +235,9 @@ async fn parts_with_other_tags_are_not_combined() {
 
 #[tokio::test]
 async fn parts_of_wholes_of_other_lengths_are_not_combined() {
+    if !keeps_parts() {
+        return;
+    }
     let origin = Origin::start().await;
     origin.on_fn("/a", |seen| match seen.header("range").as_deref() {
         Some("bytes=0-4") => part(0, 4).header("etag", TAG),
@@ -257,6 +290,9 @@ async fn completed_against(answer: Reply) -> (Origin, Proxy, Response) {
 
 #[tokio::test]
 async fn an_answer_that_does_not_fit_is_not_combined_and_the_whole_is_asked_for() {
+    if !keeps_parts() {
+        return;
+    }
     for answer in [
         part(5, 9).header("etag", "\"v2\""),
         part(5, 9).header("etag", "W/\"v1\""),
@@ -281,6 +317,9 @@ async fn an_answer_that_does_not_fit_is_not_combined_and_the_whole_is_asked_for(
 
 #[tokio::test]
 async fn a_304_to_a_request_without_its_condition_is_nothing_for_the_client() {
+    if !keeps_parts() {
+        return;
+    }
     let (origin, _proxy, whole) = completed_against(Reply::status(304).header("etag", TAG)).await;
     assert_whole(&whole);
     assert_eq!(ranges_seen(&origin), ["bytes=0-4", "bytes=5-9", "-"]);
@@ -288,6 +327,9 @@ async fn a_304_to_a_request_without_its_condition_is_nothing_for_the_client() {
 
 #[tokio::test]
 async fn an_answer_of_another_length_than_it_says_never_ends_cleanly() {
+    if !keeps_parts() {
+        return;
+    }
     let answer = |text: &str| {
         let reply = Reply::status(206).piece(text).chunked().header("content-range", "bytes 5-9/10");
         reply.header("etag", TAG).header("cache-control", "max-age=60")
@@ -304,6 +346,9 @@ async fn an_answer_of_another_length_than_it_says_never_ends_cleanly() {
 
 #[tokio::test]
 async fn an_origin_that_fails_while_it_completes_fails_the_request() {
+    if !keeps_parts() {
+        return;
+    }
     let (_origin, proxy, whole) = completed_against(Reply::status(404).piece("gone")).await;
     assert_eq!(said(&whole), (404, "gone".to_owned()));
     assert!(!proxy.get("/a").await.is_hit());
@@ -323,6 +368,9 @@ async fn a_whole_entry_is_not_lost_to_a_part_of_it() {
 // RFC 9111 section 4.1
 #[tokio::test]
 async fn each_variant_has_parts_of_its_own() {
+    if !keeps_parts() {
+        return;
+    }
     let origin = Origin::start().await;
     origin.on_fn("/a", |seen| {
         let tag = format!("\"{}\"", seen.header("accept-language").unwrap_or_default());
