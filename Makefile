@@ -5,7 +5,7 @@ CARGO ?= cargo
 CARGO_FLAGS ?= --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench restart
+.PHONY: help run test check bench restart cluster
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ test: ## Run every test, against real servers
 	@scripts/install-deps.sh test
 	@$(CARGO) test $(CARGO_FLAGS) --lib --bins --tests --examples
 	@# What the standards ask holds in every tier, and in all of them together.
-	@for tiers in disk memory+disk; do \
+	@for tiers in disk memory+disk redis memory+disk+redis; do \
 		echo "in $$tiers:"; \
 		TIDEGATE_TEST_TIERS=$$tiers $(CARGO) test $(CARGO_FLAGS) --test rfc9111 || exit 1; \
 	done
@@ -45,3 +45,8 @@ restart: ## Measure a start with a million responses on disk (5 GB)
 	@scripts/install-deps.sh build
 	@$(CARGO) build $(CARGO_FLAGS) --release --bin tidegate --example restart
 	@$${CARGO_TARGET_DIR:-target}/release/examples/restart
+
+cluster: ## Measure three nodes that share a Redis
+	@scripts/install-deps.sh test
+	@$(CARGO) build $(CARGO_FLAGS) --release --bin tidegate --example cluster
+	@$${CARGO_TARGET_DIR:-target}/release/examples/cluster

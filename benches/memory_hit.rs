@@ -38,7 +38,7 @@ const FIELDS: [(&str, &str); 9] = [
 
 fn store() -> &'static Store {
     let uncacheable = Box::leak(Box::new(Uncacheable::new(NotStored::is_passing)));
-    Box::leak(Box::new(Store::new(&Cache::default(), None, uncacheable)))
+    Box::leak(Box::new(Store::new(&Cache::default(), None, None, uncacheable)))
 }
 
 fn key(n: u64) -> CacheKey {
