@@ -62,7 +62,9 @@ impl Gate {
         let answer = self.answer_of(&site, &head, ctx, now);
         let policy = ctx.working_policy().map(AsRef::as_ref);
         let Some(posted) = decide::posted(&site.bucket, policy, &ctx.view(request), &answer) else { return };
-        let PostedAs { key, normalized, storing } = posted;
+        let PostedAs { key, normalized, mut storing } = posted;
+        // It comes after what it has made invalid.
+        storing.facts.asked = self.store.redis().map_or(0, |redis| redis.asked_at(key.hash()));
         heads::dress(&storing, &mut head);
         let mut meta = metadata(head, now, &storing.facts);
         if let Some(variance) = decide::variance(meta.headers(), &request.headers, &normalized) {

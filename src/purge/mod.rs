@@ -117,6 +117,7 @@ pub struct Purges {
     outbox: Mutex<Outbox>,
     /// Hard purges so far that name what only a search finds.
     to_search: AtomicU64,
+    urls: AtomicU64,
 }
 
 impl Purges {
@@ -134,6 +135,7 @@ impl Purges {
             is_settled: AtomicBool::new(false),
             outbox: Mutex::default(),
             to_search: AtomicU64::new(0),
+            urls: AtomicU64::new(0),
         }
     }
 
@@ -200,8 +202,9 @@ impl Purges {
             for target in targets {
                 folded |= index.add(*target, times);
                 marks.push((*target, times));
-                if !soft && target.kind != Kind::Url {
-                    self.to_search.fetch_add(1, Ordering::Release);
+                if !soft {
+                    let purged = if target.kind == Kind::Url { &self.urls } else { &self.to_search };
+                    purged.fetch_add(1, Ordering::Release);
                 }
             }
             history.remember(Recent { at, times, targets: targets.to_vec() });
@@ -238,6 +241,11 @@ impl Purges {
     /// Hard purges so far that name what only a search finds.
     pub fn to_search(&self) -> u64 {
         self.to_search.load(Ordering::Acquire)
+    }
+
+    /// Hard purges of URLs so far. What has the usual key is gone from the node that was asked; the rest is found by a search.
+    pub fn urls(&self) -> u64 {
+        self.urls.load(Ordering::Acquire)
     }
 
     /// Whether something else than URLs was purged hard, lately or before the process began.

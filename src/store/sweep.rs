@@ -1,9 +1,9 @@
 //! Gives back the room of what was purged, behind the traffic.
 //!
 //! A purge searches for nothing, so that what it made dead lies there until somebody asks for it or the room is needed. After hard
-//! purges that name more than URLs, all of memory and then all of the disk is compared with the log, slowly: a few heads are
-//! read at a time, by a thread of its own. Purges that come meanwhile are compared with as well; for what was passed by then, it begins
-//! once more when it is through.
+//! purges all of memory and then all of the disk is compared with the log, slowly: a few heads are read at a time, by a thread of
+//! its own. Purges that come meanwhile are compared with as well; for what was passed by then, it begins once more when it is
+//! through. Purges of URLs make little room each, and may come all the time: for them alone it begins now and then.
 
 use super::Store;
 use super::disk::DiskTier;
@@ -15,10 +15,13 @@ use crate::purge::Standing;
 use crate::telemetry::metrics;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often it is looked whether something was purged.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How long it rests before it searches for what URLs were purged of.
+const URLS_EVERY: Duration = Duration::from_secs(600);
 
 /// Pause between two groups.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -71,21 +74,24 @@ impl Store {
     }
 
     fn sweep_until_closed(&'static self) {
-        let mut done = 0;
+        let (mut done, mut urls_done) = (0, 0);
+        let mut urls_at: Option<Instant> = None;
         // What the last process did not come to.
         let mut is_due = self.disk.is_some() && self.purges.names_more_than_urls();
         while self.sweeping.rest(LOOK) {
-            let purged = self.purges.to_search();
-            if !std::mem::take(&mut is_due) && purged == done {
+            let (purged, urls) = (self.purges.to_search(), self.purges.urls());
+            let urls_are_due = urls != urls_done && urls_at.is_none_or(|at| at.elapsed() >= URLS_EVERY);
+            if !std::mem::take(&mut is_due) && purged == done && !urls_are_due {
                 continue;
             }
             if self.disk.is_some_and(|disk| !disk.is_known()) {
                 is_due = true;
                 continue;
             }
-            done = purged;
+            (done, urls_done) = (purged, urls);
             let Some(memory) = self.sweep_memory() else { return };
             let Some(disk) = self.disk.map_or(Some(Swept::default()), |disk| self.sweep_disk(disk)) else { return };
+            urls_at = Some(Instant::now());
             if memory.removed + disk.removed > 0 {
                 tracing::info!(
                     checked = memory.checked + disk.checked,

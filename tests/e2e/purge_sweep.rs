@@ -50,6 +50,18 @@ async fn what_was_purged_by_more_than_its_url_goes_from_memory_and_disk_by_itsel
 }
 
 #[tokio::test]
+async fn what_a_policy_keeps_under_a_key_of_its_own_goes_when_its_url_was_purged() {
+    let origin = Origin::start().await;
+    origin.otherwise(lasting);
+    let policy = "return { request = function(req) return { key = { 'x', req.path } } end }";
+    let proxy = Proxy::builder(&origin).policy("main.lua", policy).start().await;
+    fill(&proxy).await;
+    proxy.wait_for_metric("tidegate_tier_items", "tier=\"memory\"", 7.0).await;
+    assert_eq!(proxy.purge(r#"{"urls": "http://test.example/a"}"#).await.status, 200);
+    proxy.wait_for_metric("tidegate_tier_items", "tier=\"memory\"", 6.0).await;
+}
+
+#[tokio::test]
 async fn what_a_process_did_not_come_to_the_next_one_does() {
     let origin = Origin::start().await;
     origin.otherwise(lasting);

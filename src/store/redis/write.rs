@@ -191,7 +191,13 @@ impl RedisTier {
         let args = [remembered.as_bytes(), self.channel.as_bytes(), keys.id.as_bytes()];
         // A request may wait for it.
         match self.redis.run(&REMOVE, &[&keys.entry, &keys.lease], &args, Patience::Request).await {
-            Ok(_) => Went::Well,
+            Ok(stamp) => {
+                // What is fetched from now on, or came with the change itself, is newer.
+                if let Some(at) = stamp.int().and_then(|at| u64::try_from(at).ok()) {
+                    self.moments.note(id.primary, at);
+                }
+                Went::Well
+            }
             Err(why) => {
                 self.complain("an entry could not be removed", &why);
                 Went::Badly

@@ -235,7 +235,7 @@ async fn without_memory_nothing_is_stored_and_what_is_there_stays_and_can_be_for
     assert_eq!(at.try_store(&at.asked(), HOUR, &stamp, "new").unwrap_err().code(), Some("OOM"));
     assert_eq!(at.body().as_deref(), Some("old"));
     let asked = at.asked();
-    assert_eq!(at.forget(), 1);
+    assert!(at.forget() > 0);
     assert_eq!(at.body(), None);
     assert!(at.stamp().is_some_and(|stamp| stamp > asked) && at.lasts() > 50_000);
 }
